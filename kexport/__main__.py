@@ -1,0 +1,3 @@
+from kexport.cli import main
+
+main()

@@ -1,0 +1,104 @@
+"""Where the API server is and who we are to it: kubeconfig, in-cluster, or a plain URL.
+
+The official client loads them; what it doesn't do is notice that they changed. `Credentials` loads anew when a
+file behind them was replaced, and whenever the server says 401.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from kexport.config import ClusterConfig
+from kexport.errors import ConfigError
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class Credentials:
+    """Loads client configurations; `stale` says when the one in use should be replaced."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self._config = config
+        self._files: list[Path] = []
+        self._seen: tuple[tuple[int, int], ...] = ()
+
+    async def load(self) -> Configuration:
+        """A fresh client configuration, exec plugin run; raises ConfigError."""
+        settings = Configuration()
+        settings.api_key_prefix = {}
+        if self._config.url:
+            settings.host = self._config.url.rstrip("/")
+            self._files = []
+        elif self._in_cluster:
+            self._load_in_cluster(settings)
+        else:
+            await self._load_kubeconfig(settings)
+        self._seen = self._stamps()
+        return settings
+
+    @property
+    def stale(self) -> bool:
+        """Whether a file that the credentials came from has changed since."""
+        return self._stamps() != self._seen
+
+    @property
+    def _in_cluster(self) -> bool:
+        asked = self._config.kubeconfig or self._config.context
+        return not asked and bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and SERVICE_ACCOUNT.exists()
+
+    def _load_in_cluster(self, settings: Configuration) -> None:
+        try:
+            load_incluster_config(client_configuration=settings)
+        except ConfigException as error:
+            raise ConfigError(f"cluster: the pod's service account cannot be used: {error}") from error
+        self._files = [SERVICE_ACCOUNT / "token", SERVICE_ACCOUNT / "ca.crt"]
+
+    async def _load_kubeconfig(self, settings: Configuration) -> None:
+        paths = self._config.kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+        files = [Path(path).expanduser() for path in paths.split(os.pathsep) if path]
+        if not any(path.exists() for path in files):
+            raise ConfigError(
+                f"cluster.kubeconfig: no such file: {paths}; name one there or in $KUBECONFIG,"
+                " or set cluster.url to a kubectl proxy's address"
+            )
+        try:
+            await load_kube_config(
+                config_file=os.pathsep.join(map(str, files)),
+                context=self._config.context or None,
+                client_configuration=settings,
+                persist_config=False,
+            )
+        # The loader lets through whatever YAML, base64 or a missing key raises.
+        except Exception as error:
+            raise ConfigError(f"cluster.kubeconfig: {paths} cannot be used: {error}") from error
+        parts = (settings.ssl_ca_cert, settings.cert_file, settings.key_file)
+        self._files = [*files, *token_files(files), *(Path(part) for part in parts if part)]
+
+    def _stamps(self) -> tuple[tuple[int, int], ...]:
+        return tuple(_stamp(path) for path in self._files)
+
+
+def token_files(kubeconfigs: list[Path]) -> list[Path]:
+    """The `tokenFile`s that these kubeconfigs name; the loader reads each once and forgets it."""
+    import yaml  # noqa: PLC0415  (only kubeconfig users pay for it)
+
+    found = []
+    for path in kubeconfigs:
+        if path.exists():
+            document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            for user in document.get("users") or []:
+                if name := (user.get("user") or {}).get("tokenFile"):
+                    found.append(path.parent / name)
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_ino)

@@ -1,0 +1,91 @@
+"""What a complete listing says against the index: inferred changes, in portions that fit one commit.
+
+Compared by key *and* uid: an object that was deleted and made again under its name is two changes, not one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+
+from kexport.change import ChangeType, Known, Metadata, Origin
+from kexport.encoder import Encoder, now
+from kexport.event import Event
+from kexport.snapshot import Snapshot, Staged
+from kexport.store import Resync
+
+PORTION = 500
+
+
+class Portion(NamedTuple):
+    """Some inferred changes: their events, what they do to the index, and how many of each kind they are."""
+
+    events: list[Event]
+    objects: dict[str, Known | None]
+    added: int = 0
+    modified: int = 0
+    deleted: int = 0
+
+    def added_to(self, resync: Resync) -> Resync:
+        return msgspec.structs.replace(
+            resync,
+            added=resync.added + self.added,
+            modified=resync.modified + self.modified,
+            deleted=resync.deleted + self.deleted,
+        )
+
+
+def portions(snapshot: Snapshot, encoder: Encoder, *, first: bool) -> Iterator[Portion]:
+    """Deletions first, as client-go has it, then what is new or newer; `first` = it is no comparison."""
+    observed = now()
+    origin = Origin.SNAPSHOT if first else Origin.RESYNC
+    missing = iter(sorted(snapshot.missing.items()))
+    while some := list(islice(missing, PORTION)):
+        yield _vanished(some, snapshot, encoder, observed)
+    for staged in snapshot.differences():
+        for start in range(0, len(staged), PORTION):
+            yield _present(staged[start : start + PORTION], snapshot, encoder, origin, observed)
+
+
+def _vanished(some: list[tuple[str, Known]], snapshot: Snapshot, encoder: Encoder, observed: str) -> Portion:
+    change = _gone(snapshot)
+    events = [
+        encoder.vanished(key, known, change=change, version=snapshot.version, time=observed)
+        for key, known in some
+    ]
+    return Portion(events, {key: None for key, _ in some}, deleted=len(some))
+
+
+def _present(
+    some: list[Staged], snapshot: Snapshot, encoder: Encoder, origin: Origin, observed: str
+) -> Portion:
+    events: list[Event] = []
+    index: dict[str, Known | None] = {}
+    added = modified = deleted = 0
+    for each in some:
+        metadata = each.metadata
+        same = each.before is not None and each.before.uid == metadata.uid
+        if each.before and not same:
+            events.append(
+                encoder.vanished(
+                    metadata.key, each.before, change=_gone(snapshot), version=snapshot.version, time=observed
+                )
+            )
+            deleted += 1
+        change = ChangeType.MODIFIED if same else ChangeType.ADDED
+        events.append(encoder.change(change, metadata, each.object, origin=origin, time=observed))
+        index[metadata.key] = _known(metadata)
+        added, modified = added + (not same), modified + same
+    return Portion(events, index, added, modified, deleted)
+
+
+def _gone(snapshot: Snapshot) -> ChangeType:
+    """With a selector nobody can tell a deletion from an object that is merely not selected any longer."""
+    return ChangeType.LEFT if snapshot.stream.selective else ChangeType.DELETED
+
+
+def _known(metadata: Metadata) -> Known:
+    return Known(metadata.uid, metadata.resourceVersion)

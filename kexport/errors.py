@@ -1,0 +1,72 @@
+"""Every error kexport raises, arranged by what the engine does about it.
+
+Nothing here is caught for comfort: a `ConfigError` ends the process with exit code 2 before the cluster is
+touched, an `ApiError` is answered by the informer's state machine, a `SinkError` by the sink's lane.
+"""
+
+from __future__ import annotations
+
+
+class KexportError(Exception):
+    """The root; the message names the place, the problem and the way out."""
+
+
+class ConfigError(KexportError):
+    """It can never work as it is configured: exit code 2."""
+
+
+class JournalError(KexportError):
+    """The journal cannot be used: exit code 1; nothing accepted is lost, the file stays as it is."""
+
+
+class JournalLockedError(JournalError):
+    """Another process holds the journal's directory."""
+
+
+class ApiError(KexportError):
+    """The API server answered with an error `Status`, as HTTP status or inside a watch.
+
+    `status` is the HTTP code (also for errors inside a watch), `reason` the Status reason such as "Expired",
+    `retry_after` the seconds that the server asked for, if it did.
+    """
+
+    def __init__(
+        self, message: str, *, status: int = 0, reason: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.retry_after = retry_after
+
+    @property
+    def expired(self) -> bool:
+        """Whether the resourceVersion is out of the server's history (410 in either of its forms)."""
+        return self.status == 410 or self.reason in {"Expired", "Gone"}
+
+
+class ConnectionLostError(KexportError):
+    """The API server could not be reached, or the connection broke; says nothing about any object."""
+
+
+class ProtocolError(KexportError):
+    """The API server sent something that a watch must not contain; the position before it stays valid."""
+
+
+class SinkError(KexportError):
+    """A batch was not fully written; `written` is the length of the durable prefix."""
+
+    def __init__(self, message: str, *, written: int = 0) -> None:
+        super().__init__(message)
+        self.written = written
+
+
+class TransientError(SinkError):
+    """Write the rest again, after `retry_after` seconds or the lane's own backoff."""
+
+    def __init__(self, message: str, *, written: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(message, written=written)
+        self.retry_after = retry_after
+
+
+class RejectedError(SinkError):
+    """Event number `written` of the batch will never be accepted: set it aside and go on behind it."""

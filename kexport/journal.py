@@ -1,0 +1,360 @@
+"""The transactional outbox between watching and delivering.
+
+One transaction commits events, the stream's resume position and the index of known objects together; that is
+the checkpoint, and it depends on the local disk alone. Appends never wait; a writer task commits what has
+gathered, at most `commit_seconds` later. Only committed events are ever shown to a lane, so a repeat after a
+crash has the same bytes. New events also stay in a bounded tail in memory: a lane that keeps up reads no disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from kexport import statedir
+from kexport.change import Known, StreamKey
+from kexport.config import JournalConfig
+from kexport.errors import ConfigError, JournalError
+from kexport.event import Event
+from kexport.store import Commit, Lane, Position, Store, connect, lay_out
+from kexport.telemetry import get_log
+
+MEMORY = ":memory:"
+CROWDED_BYTES = 16 << 20  # appended and not yet committed: beyond this the reader waits for the disk
+FULL_COMMIT_BYTES = 1 << 20
+LANE_COMMIT_SECONDS = 0.1  # a cursor that is lost costs repeats only, so it may wait for company
+TRIM_SECONDS = 1.0
+RETRY_SECONDS = 1.0
+T = TypeVar("T")
+_log = get_log("journal")
+
+
+class Block(NamedTuple):
+    """Committed consecutive events in the memory tail; `first` is the position of the first."""
+
+    first: int
+    events: Sequence[Event]
+    bytes: int
+
+
+class Journal:
+    """Open with `Journal.open`; `run` must be running for anything to become durable."""
+
+    def __init__(
+        self, config: JournalConfig, directory: statedir.StateDir | None, thread: ThreadPoolExecutor
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._thread = thread
+        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="kexport-journal-read")
+        self._store: Store
+        self._reader: Store
+        self.cluster_uid = ""
+        self.positions: dict[StreamKey, Position] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._dirty_lanes: set[str] = set()
+        self._events: list[Event] = []
+        self._event_bytes = 0
+        self._objects: dict[StreamKey, dict[str, Known | None]] = {}
+        self._places: dict[StreamKey, Position] = {}
+        self._appended = 0  # position of the newest appended event
+        self.committed = 0  # position of the newest durable event
+        self.bytes = 0
+        self._tail: deque[Block] = deque()
+        self._tail_bytes = 0
+        self._news = asyncio.Condition()
+        self._wanted = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._asked = self._done = 0  # appends taken, and how many of them are durable
+        self._trimmed_at = 0.0
+        self.failing = ""
+
+    @classmethod
+    async def open(cls, config: JournalConfig, *, lanes: Sequence[str]) -> Journal:
+        """Hold the directory and read the places; raises ConfigError, JournalLockedError, JournalError."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="kexport-journal")
+        directory = None
+        try:
+            if config.path != MEMORY:
+                directory = statedir.hold(Path(config.path).expanduser())
+            journal = cls(config, directory, thread)
+            await journal._run(journal._load, list(lanes))
+        except BaseException:
+            thread.shutdown()
+            if directory:
+                directory.release()
+            raise
+        return journal
+
+    def _load(self, lanes: list[str]) -> None:
+        if self._directory is None:
+            connection = connect(MEMORY)
+            lay_out(connection)
+            self._store = self._reader = Store(connection)
+        else:
+            statedir.prepare(self._directory)
+            self._store = Store(connect(self._directory.file, synchronous=self._config.synchronous))
+            self._reader = Store(connect(self._directory.file))
+        gone = self._store.forget_lanes(lanes)
+        if gone:
+            _log.warning("sinks are no longer configured, and their positions are forgotten", sinks=gone)
+        self._store.register_lanes(lanes)
+        self._lanes = self._store.lanes()
+        self.cluster_uid = self._store.meta("cluster")
+        self._appended = self.committed = self._store.last()
+        self.bytes = self._store.size()
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the journal and what belongs to it lie; None in memory."""
+        return self._directory.path if self._directory else None
+
+    async def register(self, streams: Iterable[StreamKey], *, cluster_uid: str) -> None:
+        """Make room for these streams; `positions` then holds the place of each.
+
+        Raises ConfigError when the journal is of another cluster, whose objects must not be compared.
+        """
+        if self.cluster_uid and cluster_uid and self.cluster_uid != cluster_uid:
+            raise ConfigError(
+                f"the journal in {self._config.path} belongs to another cluster (kube-system namespace"
+                f" {self.cluster_uid}, here {cluster_uid}); name another journal.path for this one"
+            )
+        await self._run(self._store.register_streams, list(streams), cluster_uid)
+        self.cluster_uid = self.cluster_uid or cluster_uid
+        self.positions = await self._run(self._store.positions)
+
+    # -- the informers' side ------------------------------------------------------------------------------
+
+    def append(
+        self,
+        stream: StreamKey,
+        events: Iterable[Event],
+        objects: Mapping[str, Known | None],
+        position: Position | None = None,
+    ) -> None:
+        """Take events with what they change in the index, and the resume position behind them.
+
+        All of it lands in one transaction. Never waits: call `room` between appends.
+        """
+        for event in events:
+            self._appended += 1
+            event.position = self._appended
+            self._event_bytes += len(event.line)
+            self._events.append(event)
+        if objects:
+            self._objects.setdefault(stream, {}).update(objects)
+        if position:
+            self._places[stream] = self.positions[stream] = position
+        self._asked += 1
+        self._wanted.set()
+        if self._event_bytes >= FULL_COMMIT_BYTES:
+            self._hurry.set()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a reader must wait: the disk is behind, failing, or full."""
+        return self._event_bytes >= CROWDED_BYTES or bool(self.failing) or self.full
+
+    @property
+    def full(self) -> bool:
+        """Whether `max_bytes` is reached and what is stored is still wanted by some lane."""
+        return self.bytes >= self._config.max_bytes and self._config.when_full == "pause"
+
+    async def room(self) -> None:
+        """Wait until `crowded` is over."""
+        async with self._news:
+            await self._news.wait_for(lambda: not self.crowded)
+
+    async def flush(self) -> None:
+        """Wait until all that was appended before is durable."""
+        target = self._asked
+        self._hurry.set()
+        self._wanted.set()
+        async with self._news:
+            await self._news.wait_for(lambda: self._done >= target)
+
+    async def known(self, stream: StreamKey) -> dict[str, Known]:
+        """The index of one stream as of now: key -> uid and resourceVersion."""
+        await self.flush()
+        return await self._run(self._store.known, stream)
+
+    # -- the lanes' side ----------------------------------------------------------------------------------
+
+    def lane(self, name: str) -> Lane:
+        return self._lanes[name]
+
+    def advance(self, name: str, cursor: int) -> None:
+        """Everything up to `cursor` is done for this sink; never moves it back."""
+        lane = self._lanes[name]
+        self._set_lane(name, lane._replace(cursor=max(cursor, lane.cursor)))
+
+    def told(self, name: str, dropped: int) -> None:
+        """The sink has been told, durably, that `dropped` events were given up."""
+        lane = self._lanes[name]
+        self._set_lane(name, lane._replace(dropped=lane.dropped - dropped))
+
+    def _set_lane(self, name: str, lane: Lane) -> None:
+        self._lanes[name] = lane
+        self._dirty_lanes.add(name)
+        self._wanted.set()
+
+    async def news(self, after: int) -> None:
+        """Wait until an event behind position `after` is durable."""
+        async with self._news:
+            await self._news.wait_for(lambda: self.committed > after)
+
+    async def read(self, after: int) -> Sequence[Event]:
+        """Some of the durable events behind position `after`, in order; empty if there are none."""
+        if after >= self.committed:
+            return ()
+        if self._tail and self._tail[0].first <= after + 1:
+            for block in reversed(self._tail):
+                if block.first <= after + 1:
+                    return block.events[after + 1 - block.first :]
+        return await self._run_reader(self._read, after)
+
+    def _read(self, after: int) -> list[Event]:
+        events: list[Event] = []
+        for chunk in self._reader.read(after):
+            first = chunk.last - len(chunk.lines) + 1
+            events += [
+                Event(line, position=position)
+                for position, line in enumerate(chunk.lines, start=first)
+                if position > after
+            ]
+        return events
+
+    # -- the writer ---------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Commit what gathers, for ever; raises JournalError when the file turns out to be damaged."""
+        while True:
+            await self._gather()
+            await self._commit()
+            await self._trim()
+            async with self._news:
+                self._news.notify_all()
+
+    async def _gather(self) -> None:
+        """Wait for something to write, and a moment longer for company."""
+        await _wait(self._wanted, TRIM_SECONDS)
+        self._wanted.clear()
+        deadline = time.monotonic() + LANE_COMMIT_SECONDS
+        while self._done == self._asked and (left := deadline - time.monotonic()) > 0 and self._dirty_lanes:
+            await _wait(self._wanted, left)
+            self._wanted.clear()
+        if self._done < self._asked:
+            await _wait(self._hurry, self._config.commit_seconds)
+
+    async def _commit(self) -> None:
+        if self._done == self._asked and not self._dirty_lanes:
+            return
+        events, self._events = self._events, []
+        size, self._event_bytes = self._event_bytes, 0
+        asked = self._asked
+        lanes = {name: self._lanes[name] for name in self._dirty_lanes}
+        lines = [event.line for event in events]
+        commit = Commit(self.committed, lines, self._places, self._objects, lanes)
+        self._places, self._objects = {}, {}
+        self._hurry.clear()
+        self._dirty_lanes.clear()
+        self.bytes += await self._persist(commit)
+        self._done = asked
+        if events:
+            self._tail.append(Block(events[0].position, events, size))
+            self._tail_bytes += size
+            self.committed = events[-1].position
+            self._shorten_tail()
+
+    async def _persist(self, commit: Commit) -> int:
+        """Write it, however long the disk refuses: nothing else is written, reported or shown before."""
+        while True:
+            try:
+                stored = await self._run(self._store.commit, commit)
+            except sqlite3.OperationalError as error:  # full, read-only, I/O error: may pass
+                if not self.failing:
+                    _log.error("cannot write the journal; reading is paused until it can", error=str(error))
+                self.failing = str(error)
+                await asyncio.sleep(RETRY_SECONDS)
+            except sqlite3.DatabaseError as error:
+                raise JournalError(
+                    f"the journal in {self._config.path} is damaged ({error}); start again: it is then set aside"
+                ) from error
+            else:
+                if self.failing:
+                    _log.info("the journal can be written again")
+                self.failing = ""
+                return stored
+
+    def _shorten_tail(self) -> None:
+        """Drop from memory what every lane has, and then the oldest above the bound."""
+        passed = min((lane.cursor for lane in self._lanes.values()), default=self.committed)
+        while self._tail and (
+            self._tail_bytes > self._config.memory_bytes
+            or self._tail[0].first + len(self._tail[0].events) - 1 <= passed
+        ):
+            self._tail_bytes -= self._tail.popleft().bytes
+
+    async def _trim(self) -> None:
+        full = self.bytes >= self._config.max_bytes
+        if not full and time.monotonic() - self._trimmed_at < TRIM_SECONDS:
+            return
+        self._trimmed_at = time.monotonic()
+        self._shorten_tail()
+        passed = min((lane.cursor for lane in self._lanes.values()), default=self.committed)
+        # History kept for replay gives way when the room is needed.
+        before = time.time() + 1 if full else time.time() - self._config.keep_seconds
+        self.bytes -= await self._run(lambda: self._store.trim(passed=passed, before=before))
+        while self.bytes >= self._config.max_bytes and self._config.when_full == "drop_oldest":
+            if not await self._drop_oldest():
+                break
+
+    async def _drop_oldest(self) -> bool:
+        """Give up the oldest chunk, and note it for every lane that still wanted it."""
+        oldest = await self._run(self._store.oldest)
+        if oldest is None:
+            return False
+        last, count = oldest
+        overrun = {
+            name: Lane(last, lane.dropped + last - max(lane.cursor, last - count))
+            for name, lane in self._lanes.items()
+            if lane.cursor < last
+        }
+        # The places first: a crash in between repeats the dropping, and counts nothing twice.
+        await self._run(self._store.commit, Commit(self.committed, lanes=overrun))
+        self._lanes.update(overrun)
+        self.bytes -= await self._run(lambda: self._store.trim(passed=last, before=time.time() + 1, most=1))
+        return True
+
+    async def close(self) -> None:
+        """Commit what is left, then let go of the file and the directory; call after `run` has ended."""
+        try:
+            await self._commit()
+        finally:
+            await self._run(self._store.close)
+            if self._reader is not self._store:
+                await self._run_reader(self._reader.close)
+            self._thread.shutdown()
+            self._read_thread.shutdown()
+            if self._directory:
+                self._directory.release()
+
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def _run_reader(self, work: Callable[..., T], *arguments: object) -> T:
+        """On a connection and thread of its own: catching up never holds up a commit."""
+        thread = self._thread if self._reader is self._store else self._read_thread
+        return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

@@ -1,0 +1,301 @@
+"""The only HTTP to the API server: raw bytes in, raw bytes out, errors in our own words.
+
+Lists and watches have a transport each. A watch always opens a connection of its own, so that "try once more on
+a new connection" may meet another replica of an HA control plane; lists keep theirs alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from typing_extensions import override
+
+from kexport.change import RawObject, Resource
+from kexport.config import ClusterConfig
+from kexport.credentials import Credentials
+from kexport.errors import ApiError, ConnectionLostError, ProtocolError
+from kexport.lines import LineSplitter, Status
+
+PAGE_ITEMS = 500
+INACTIVITY_SECONDS = 75.0  # bookmarks come about every 60 s; the server may forget after 75 s
+CONNECT_SECONDS = 10.0
+LIST_SECONDS = 60.0  # without a byte
+CREDENTIAL_CHECK_SECONDS = 5.0
+JSON = "application/json"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class ListMeta(msgspec.Struct, frozen=True):
+    resourceVersion: str = ""  # noqa: N815
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page of a list; `items` carry no apiVersion and kind of their own."""
+
+    kind: str
+    apiVersion: str  # noqa: N815
+    metadata: ListMeta
+    items: list[RawObject] | None = None
+
+
+_page = msgspec.json.Decoder(Page)
+_status = msgspec.json.Decoder(Status)
+
+
+class _Transport(RESTClientObject):  # type: ignore[misc]  # the client is untyped
+    def __init__(self, configuration: Configuration, *, fresh: bool) -> None:
+        super().__init__(configuration)
+        self._fresh = fresh
+
+    @override
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        # No limit: a watch holds its connection, and the default of 100 would be a hard cap on streams.
+        return aiohttp.TCPConnector(
+            limit=0, ssl=self.ssl_context, force_close=self._fresh, socket_factory=_socket
+        )
+
+
+def _socket(address: Any) -> socket.socket:
+    """A socket with client-go's keepalive: 30 s idle, 15 s apart, 9 probes."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 9)):
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
+
+
+class Client:
+    """One API server. Raises ApiError for its answers, ConnectionLostError for anything on the way."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        self._credentials = Credentials(config)
+        self._lists: ApiClient | None = None
+        self._watches: ApiClient | None = None
+        self._retired: list[ApiClient] = []
+        self._renewing = asyncio.Lock()
+        self._checked_at = 0.0
+        self._pace = _Pace(config.list_requests_per_second)
+        self.watch_list = True
+        """Whether the server is believed to serve WatchList; an informer that learns otherwise says so."""
+
+    async def open(self) -> None:
+        """Load the credentials; raises ConfigError. Nothing is sent yet."""
+        await self._renew()
+
+    async def close(self) -> None:
+        for api in (self._lists, self._watches, *self._retired):
+            if api:
+                await api.close()
+
+    @property
+    def address(self) -> str:
+        return str(self._lists.configuration.host) if self._lists else ""
+
+    async def get(self, path: str, *, accept: str = JSON, **query: str) -> bytes:
+        """The body of a GET."""
+        await self._pace.wait()
+        return await self._body("GET", path, query, accept=accept)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
+        """The body of a POST; only access reviews need it."""
+        return await self._body("POST", path, {}, body=body)
+
+    async def pages(self, path: str, query: Mapping[str, str], *, paged: bool = True) -> AsyncIterator[Page]:
+        """Every page of a list, the same resourceVersion in each; raises ApiError 410 when it ran out of it.
+
+        Only a list that was read to its end is one: a cut or unreadable page raises.
+        """
+        wanted = {**query, "limit": str(PAGE_ITEMS)} if paged else dict(query)
+        while True:
+            await self._pace.wait()
+            body = await self._body("GET", path, wanted)
+            try:
+                page = _page.decode(body)
+            except msgspec.DecodeError as error:
+                raise ProtocolError(f"the list of {path} is not one: {error}") from error
+            yield page
+            if not page.metadata.continue_:
+                return
+            # A token carries the version itself; the server refuses the parameters beside it.
+            wanted.pop("resourceVersion", None)
+            wanted.pop("resourceVersionMatch", None)
+            wanted["continue"] = page.metadata.continue_
+
+    @asynccontextmanager
+    async def watch(
+        self, path: str, query: Mapping[str, str], *, inactivity_seconds: float | None = INACTIVITY_SECONDS
+    ) -> AsyncIterator[AsyncIterator[list[bytes]]]:
+        """An open watch: lists of complete lines, as they arrive; ends when the server closes it.
+
+        `timeoutSeconds` is random in 300–600 unless given, so that many watches don't end at once.
+        """
+        seconds = query.get("timeoutSeconds") or str(random.randint(300, 600))
+        asked = {**query, "watch": "1", "timeoutSeconds": seconds}
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_SECONDS, sock_read=inactivity_seconds or float(seconds) + 30
+        )
+        response = await self._send("GET", path, asked, timeout=timeout, watch=True)
+        try:
+            yield self._lines(response)
+        finally:
+            response.close()
+
+    async def _lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[list[bytes]]:
+        splitter = LineSplitter()
+        try:
+            async for chunk in response.content.iter_any():
+                if lines := splitter.feed(chunk):
+                    yield lines
+        # An unfinished last line is dropped with the connection: its version was never taken (informer.md #31).
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionLostError(f"the watch broke: {describe(error)}") from error
+
+    async def _body(
+        self, method: str, path: str, query: Mapping[str, str], *, accept: str = JSON, body: Any = None
+    ) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=LIST_SECONDS)
+        response = await self._send(method, path, query, accept=accept, body=body, timeout=timeout)
+        try:
+            return await response.read()
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionLostError(f"the answer to {path} broke off: {describe(error)}") from error
+        finally:
+            response.release()
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        timeout: aiohttp.ClientTimeout,
+        accept: str = JSON,
+        body: Any = None,
+        watch: bool = False,
+    ) -> aiohttp.ClientResponse:
+        """The response to one request, its status below 300; 401 renews the credentials, once."""
+        await self._check_credentials()
+        for last_try in (False, True):
+            api = self._watches if watch else self._lists
+            assert api is not None, "open() comes first"
+            request = await api.param_serialize(
+                method,
+                path,
+                query_params=list(query.items()),
+                header_params={"Accept": accept},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            try:
+                answer = await api.call_api(*request, _request_timeout=timeout)
+            except (aiohttp.ClientError, OSError) as error:
+                raise ConnectionLostError(self._unreachable(error)) from error
+            response: aiohttp.ClientResponse = answer.response
+            if response.status < 300:
+                return response
+            failure = await _failure(response)
+            if response.status != 401 or last_try:
+                raise failure
+            await self._renew(instead_of=api)
+        raise AssertionError("unreachable")
+
+    def _unreachable(self, error: BaseException) -> str:
+        if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+            return (
+                f"the certificate of the API server {self.address} is not trusted: {describe(error)};"
+                " check certificate-authority in the kubeconfig"
+            )
+        return f"cannot reach the API server {self.address}: {describe(error)}"
+
+    async def _check_credentials(self) -> None:
+        """Look at the files behind the credentials now and then, before a request needs them."""
+        now = time.monotonic()
+        if now - self._checked_at > CREDENTIAL_CHECK_SECONDS:
+            self._checked_at = now
+            if self._credentials.stale:
+                await self._renew()
+
+    async def _renew(self, *, instead_of: ApiClient | None = None) -> None:
+        """New transports from freshly loaded credentials; what is open on the old ones goes on until it ends."""
+        async with self._renewing:
+            if instead_of is not None and instead_of not in (self._lists, self._watches):
+                return  # somebody else already did
+            settings = await self._credentials.load()
+            self._retired += [api for api in (self._lists, self._watches) if api]
+            self._lists, self._watches = _api(settings, fresh=False), _api(settings, fresh=True)
+
+
+def _api(settings: Configuration, *, fresh: bool) -> ApiClient:
+    from kexport import __version__  # noqa: PLC0415  (the package's door imports nothing of ours)
+
+    api = ApiClient(settings)
+    api.rest_client = _Transport(settings, fresh=fresh)
+    api.user_agent = f"kexport/{__version__}"
+    return api
+
+
+async def _failure(response: aiohttp.ClientResponse) -> ApiError:
+    """What an error response says, its body cut short."""
+    try:
+        body = await response.content.read(64 << 10)
+    except (aiohttp.ClientError, OSError):
+        body = b""
+    finally:
+        response.release()
+    after = response.headers.get("Retry-After", "")
+    retry_after = float(after) if after.isdigit() else None
+    try:
+        status = _status.decode(body)
+    except msgspec.DecodeError:
+        status = Status(message=body[:200].decode(errors="replace"))
+    return status.error(http_status=response.status, retry_after=retry_after)
+
+
+def describe(error: BaseException) -> str:
+    """One line about a transport error; some have no text of their own."""
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__
+
+
+async def allowed(client: Client, verb: str, resource: Resource, namespace: str | None) -> bool:
+    """Whether the server lets us (SelfSubjectAccessReview)."""
+    attributes = {"verb": verb, "group": resource.group, "resource": resource.name}
+    if namespace:
+        attributes["namespace"] = namespace
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": attributes},
+    }
+    answer = msgspec.json.decode(
+        await client.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+    )
+    return bool(answer.get("status", {}).get("allowed"))
+
+
+class _Pace:
+    """At most so many a second, evenly."""
+
+    def __init__(self, per_second: float) -> None:
+        self._gap = 1 / per_second
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        now = time.monotonic()
+        # Up to a second's worth may be saved up, so that a short burst does not queue.
+        self._next = max(self._next + self._gap, now - 1.0)
+        if self._next > now:
+            await asyncio.sleep(self._next - now)

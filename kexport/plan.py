@@ -1,0 +1,78 @@
+"""Configuration + what the server serves -> the streams to follow, and what is cut from their objects. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from kexport.change import Resource, Stream, StreamKey
+from kexport.config import ResourceConfig, TransformConfig
+from kexport.discovery import SAME_AS, Catalogue
+from kexport.errors import ConfigError
+from kexport.shape import Path, parse_path
+
+
+def streams(configs: Iterable[ResourceConfig], catalogue: Catalogue) -> list[Stream]:
+    """One stream for each resource and namespace; raises ConfigError that names the [[resources]] entry."""
+    found: dict[StreamKey, Stream] = {}
+    for number, config in enumerate(configs):
+        place = f"resources[{number}]"
+        try:
+            resources = catalogue.find(config.resource)
+        except ConfigError as error:
+            raise ConfigError(f"{place}.resource: {error}") from error
+        for resource in resources:
+            for stream in _of(config, resource, place, named="*" not in config.resource):
+                found.setdefault(stream.key, stream)
+    _refuse_doubles(found.values())
+    return list(found.values())
+
+
+def _of(config: ResourceConfig, resource: Resource, place: str, *, named: bool) -> Iterable[Stream]:
+    common = {
+        "resource": resource,
+        "label_selector": config.label_selector,
+        "field_selector": config.field_selector,
+        "initial": config.initial,
+    }
+    if not config.namespaces:
+        return [Stream(**common)]  # type: ignore[arg-type]  # typed above
+    if not resource.namespaced:
+        if named:
+            raise ConfigError(
+                f"{place}.namespaces: {resource.full_name} is not namespaced; leave namespaces out"
+            )
+        return []
+    if any(set(name) & set("*?[") for name in config.namespaces):
+        # Patterns are applied here: one stream for all namespaces follows them as they come and go.
+        return [Stream(**common, only_namespaces=tuple(sorted(config.namespaces)))]  # type: ignore[arg-type]
+    return [Stream(**common, namespace=name) for name in config.namespaces]  # type: ignore[arg-type]
+
+
+def _refuse_doubles(streams: Iterable[Stream]) -> None:
+    names = {stream.resource.full_name for stream in streams}
+    for alias, name in SAME_AS.items():
+        if {alias, name} <= names:
+            raise ConfigError(
+                f"resources: {alias} and {name} are the same objects under two names; keep one of them"
+            )
+
+
+def dropped(transforms: Iterable[TransformConfig], resource: Resource, catalogue: Catalogue) -> list[Path]:
+    """The paths that the transforms cut out of this resource's objects."""
+    paths = []
+    for number, transform in enumerate(transforms):
+        if any(matches(name, resource, catalogue) for name in transform.resources):
+            for text in transform.drop:
+                try:
+                    paths.append(parse_path(text))
+                except ConfigError as error:
+                    raise ConfigError(f"transforms[{number}].drop: {error}") from error
+    return paths
+
+
+def matches(name: str, resource: Resource, catalogue: Catalogue) -> bool:
+    """Whether a name or pattern, as in [[resources]], means this resource."""
+    if "*" in name:
+        return name == "*" or fnmatchcase(resource.full_name, name)
+    return any(found.full_name == resource.full_name for found in catalogue.find(name))

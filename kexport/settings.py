@@ -1,0 +1,63 @@
+"""Helpful refusals: which key is unknown, what it may have been meant to be, and where it stands."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from kexport.errors import ConfigError
+
+
+def check_keys(table: object, struct: type[msgspec.Struct], *, place: str) -> None:
+    """Raise ConfigError for the first key, at any depth, that `struct` doesn't have."""
+    if not isinstance(table, Mapping):
+        return
+    hints = typing.get_type_hints(struct)
+    for key, value in table.items():
+        here = f"{place}.{key}" if place else key
+        if key not in hints:
+            where = f"{place}: " if place else ""
+            raise ConfigError(f"{where}unknown key {key!r}{nearest(key, hints)}; known: {', '.join(hints)}")
+        inner = _struct_in(hints[key])
+        if inner is None:
+            continue
+        if isinstance(value, list):
+            for number, each in enumerate(value):
+                check_keys(each, inner, place=f"{here}[{number}]")
+        else:
+            check_keys(value, inner, place=here)
+
+
+def _struct_in(hint: Any) -> type[msgspec.Struct] | None:
+    """The struct that a field is, or is a list of."""
+    if isinstance(hint, type) and not isinstance(hint, types.GenericAlias):
+        return hint if issubclass(hint, msgspec.Struct) else None
+    if typing.get_origin(hint) is dict:
+        return None
+    for argument in typing.get_args(hint):
+        if (found := _struct_in(argument)) is not None:
+            return found
+    return None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`, did you mean 'topic'?`, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def reword(message: str, place: str) -> str:
+    """msgspec's sentence with our way to name a place: `sinks.audit.batch.max_events: expected int, got str`."""
+    problem, _, path = message.partition(" - at `$")
+    path = re.sub(r"\[\.\.\.\]", "", path.rstrip("`")).lstrip(".")
+    if path.startswith("key in "):
+        path = path.removeprefix("key in ")
+    where = ".".join(part for part in (place, path) if part) if not path.startswith("[") else place + path
+    sentence = problem[:1].lower() + problem[1:]
+    return f"{where}: {sentence}" if where else sentence

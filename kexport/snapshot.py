@@ -1,0 +1,202 @@
+"""A complete, consistent listing, kept aside until it is whole, and how it differs from the index.
+
+Nothing is concluded from a listing that broke off: `take` fills the whole snapshot or raises. Objects are
+shaped before they are staged, since the staging area may be on disk. What the index already knows in the same
+version is not staged at all, so a comparison that finds nothing costs neither memory nor disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+import zstandard
+from typing_extensions import Self
+
+from kexport.change import Known, Metadata, RawObject, Stream
+from kexport.errors import ApiError, ConnectionLostError, ProtocolError
+from kexport.kube import Client
+from kexport.lines import decode_bookmark, decode_line, decode_metadata
+from kexport.shape import Shaper
+from kexport.telemetry import get_log
+
+MEMORY_BYTES = 4 << 20
+FRAME_BYTES = 1 << 20
+UNSYNCED_SECONDS = 60.0  # some aggregated servers never end the initial events (kcp-dev/kcp#3871)
+_log = get_log("snapshot")
+
+
+class Staged(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A listed object that differs from the index: its shaped JSON, and what the index knew."""
+
+    metadata: Metadata
+    object: bytes
+    before: Known | None
+
+
+class Snapshot:
+    """What exists at `version`, as differences from `known`; a context manager, for its staging file."""
+
+    def __init__(
+        self, stream: Stream, shaper: Shaper, known: dict[str, Known], *, directory: Path | None = None
+    ) -> None:
+        self.stream = stream
+        self._shaper = shaper
+        self._known = known
+        self._directory = directory
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was staged: the listing begins anew."""
+        self.version = ""
+        self.objects = 0
+        self.missing = dict(self._known)
+        """Once the listing is whole: what the index knows and the listing does not have."""
+        folder = str(self._directory) if self._directory else None
+        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=folder)  # noqa: SIM115
+        self._frame: list[Staged] = []
+        self._frame_bytes = 0
+        self._late: dict[str, Staged | None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, members: RawObject) -> None:
+        """Stage one listed object, unless the index has just this version of it."""
+        metadata = decode_metadata(members)
+        if not self.stream.wants(metadata.namespace):
+            return
+        if metadata.key in self._late:
+            self.replace(members)
+            return
+        self.objects += 1
+        before = self.missing.pop(metadata.key, None)
+        if before == Known(metadata.uid, metadata.resourceVersion):
+            return
+        staged = Staged(metadata, self._shaper.shape(members), before)
+        self._frame.append(staged)
+        self._frame_bytes += len(staged.object)
+        if self._frame_bytes >= FRAME_BYTES:
+            self._flush()
+
+    def replace(self, members: RawObject) -> None:
+        """An object changed while it was being listed: only its newest state counts."""
+        metadata = decode_metadata(members)
+        if self.stream.wants(metadata.namespace):
+            self.missing.pop(metadata.key, None)
+            before = self._known.get(metadata.key)
+            self._late[metadata.key] = Staged(metadata, self._shaper.shape(members), before)
+
+    def remove(self, members: RawObject) -> None:
+        """An object was deleted while it was being listed."""
+        key = decode_metadata(members).key
+        self._late[key] = None
+        if key in self._known:
+            self.missing[key] = self._known[key]
+
+    def _flush(self) -> None:
+        frame = zstandard.compress(msgspec.msgpack.encode(self._frame), 1)
+        self._file.write(len(frame).to_bytes(4, "big") + frame)
+        self._frame, self._frame_bytes = [], 0
+
+    def differences(self) -> Iterator[list[Staged]]:
+        """The staged objects, about a megabyte at a time, in the order in which they were listed."""
+        self._flush()
+        self._file.seek(0)
+        while head := self._file.read(4):
+            frame = zstandard.decompress(self._file.read(int.from_bytes(head, "big")))
+            staged = msgspec.msgpack.decode(frame, type=list[Staged])
+            yield [each for each in staged if each.metadata.key not in self._late]
+        yield [each for each in self._late.values() if each]
+
+
+async def take(client: Client, snapshot: Snapshot, *, at: str = "") -> None:
+    """Fill it with the objects exactly at version `at`, or with the newest consistent state.
+
+    Raises ApiError (410: `at` is out of the server's history), ConnectionLostError or ProtocolError; nothing
+    may be concluded then.
+    """
+    stream = snapshot.stream
+    if not at and client.watch_list:
+        try:
+            await _by_watch(client, snapshot)
+        except ApiError as error:
+            if error.status not in {400, 422}:
+                raise
+            client.watch_list = False
+            _log.info("the server has no WatchList; listing in pages instead", server=client.address)
+        except _UnfinishedError as error:
+            _log.warning(
+                "the initial events did not end; listing in pages instead", stream=stream.key, why=error
+            )
+        else:
+            return
+        snapshot.restart()
+    try:
+        await _by_list(client, snapshot, at=at)
+    except ApiError as error:
+        if not (error.expired and snapshot.version):
+            raise
+        # The continue token outlived the server's memory: ask for the list in one piece (as client-go does).
+        _log.warning("the list took too long for its pages; listing again without", stream=stream.key)
+        snapshot.restart()
+        await _by_list(client, snapshot, at=at, paged=False)
+
+
+class _UnfinishedError(Exception):
+    """A WatchList that ended, or fell silent, before its initial events were complete."""
+
+
+async def _by_watch(client: Client, snapshot: Snapshot) -> None:
+    """WatchList (KEP-3157): ADDED lines in any order, then a bookmark that carries the version."""
+    query = {
+        **snapshot.stream.selectors,
+        "sendInitialEvents": "true",
+        "resourceVersionMatch": "NotOlderThan",
+        "allowWatchBookmarks": "true",
+    }
+    stage = {"ADDED": snapshot.add, "MODIFIED": snapshot.replace, "DELETED": snapshot.remove}
+    try:
+        async with client.watch(snapshot.stream.path, query, inactivity_seconds=UNSYNCED_SECONDS) as batches:
+            async for lines in batches:
+                for item in map(decode_line, lines):
+                    if item.type != "BOOKMARK":
+                        stage[item.type](item.object)
+                        continue
+                    version, ends = decode_bookmark(item.object)
+                    if ends:
+                        snapshot.version = version
+                        return
+    except ConnectionLostError as error:
+        if isinstance(error.__cause__, TimeoutError):
+            raise _UnfinishedError("nothing came for a minute") from error
+        raise
+    raise _UnfinishedError("the server closed the stream")
+
+
+async def _by_list(client: Client, snapshot: Snapshot, *, at: str, paged: bool = True) -> None:
+    query = dict(snapshot.stream.selectors)
+    if at:
+        query |= {"resourceVersion": at, "resourceVersionMatch": "Exact"}
+    async for page in client.pages(snapshot.stream.path, query, paged=paged):
+        version = page.metadata.resourceVersion
+        if not version or snapshot.version not in {"", version}:
+            raise ProtocolError(
+                f"the list of {snapshot.stream.path} has no version that one could go on from"
+            )
+        snapshot.version = version
+        # Listed items of built-in types don't say what they are; a watch's objects do, and in this order.
+        head = {
+            "kind": msgspec.Raw(msgspec.json.encode(page.kind.removesuffix("List"))),
+            "apiVersion": msgspec.Raw(msgspec.json.encode(page.apiVersion)),
+        }
+        for item in page.items or ():
+            snapshot.add(head | item)

@@ -1,0 +1,181 @@
+"""The journal's directory: one process at a time, and a file that is either sound or set aside.
+
+A damaged or foreign file is renamed, never deleted and never written over, and the new journal remembers that
+its history was lost, so that every stream says so in a gap event.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from kexport import store
+from kexport.errors import ConfigError, JournalLockedError
+from kexport.telemetry import get_log
+
+FILE = "journal.db"
+KEY_FILE = "redaction.key"
+_MAGIC = b"SQLite format 3\x00"
+_log = get_log("journal")
+
+
+class StateDir(NamedTuple):
+    """A held directory; `lock` keeps others out for as long as the file descriptor is open."""
+
+    path: Path
+    lock: int
+
+    @property
+    def file(self) -> Path:
+        return self.path / FILE
+
+    def release(self) -> None:
+        os.close(self.lock)
+
+
+def hold(path: Path) -> StateDir:
+    """Make the directory if need be and lock it; raises ConfigError or JournalLockedError."""
+    lock_file = path / "lock"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"journal.path: cannot write to the state directory {path}: {error.strerror};"
+            " make it writable, or name another"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise JournalLockedError(
+            f"the journal in {path} is in use by process {holder}; stop it, or name another journal.path"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return StateDir(path, descriptor)
+
+
+def prepare(directory: StateDir) -> None:
+    """See to it that the journal's file is there and sound; one that isn't is set aside, loudly.
+
+    Raises ConfigError for a file of a newer version, which must not be touched.
+    """
+    if not directory.file.exists():
+        # A first start has no history to lose; a left-over WAL means that the file was taken away.
+        _create(directory, lost="" if not _leftovers(directory) else _set_aside(directory, "file missing"))
+        return
+    problem = _problem(directory.file)
+    if problem:
+        _create(directory, lost=_set_aside(directory, problem))
+
+
+def redaction_key(path: Path) -> bytes:
+    """The secret with which values are hashed: 32 bytes beside the journal, made at first use, mode 0600.
+
+    Raises ConfigError when it is there but can't be used: a new key would make every secret look changed.
+    """
+    file = path / KEY_FILE
+    try:
+        key = file.read_bytes()
+    except FileNotFoundError:
+        key = secrets.token_bytes(32)
+        fresh = file.with_suffix(".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(key)
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.rename(file)
+        _sync(path)
+    except OSError as error:
+        raise ConfigError(f"cannot read the redaction key {file}: {error.strerror}") from error
+    if len(key) != 32:
+        raise ConfigError(f"the redaction key {file} has {len(key)} bytes, not 32; restore it, or delete it")
+    return key
+
+
+def _create(directory: StateDir, *, lost: str) -> None:
+    """Under another name first: a journal that exists under its own name is complete."""
+    fresh = directory.path / f"{FILE}.new"
+    for leftover in directory.path.glob(f"{FILE}.new*"):
+        leftover.unlink()
+    try:
+        store.create(fresh, lost=lost)
+    except sqlite3.Error as error:
+        raise ConfigError(f"journal.path: cannot create {fresh}: {error}") from error
+    fresh.chmod(0o600)
+    fresh.rename(directory.file)
+    _sync(directory.path)
+
+
+def _leftovers(directory: StateDir) -> list[Path]:
+    return [path for path in directory.path.glob(f"{FILE}-*") if path.suffix in {".db-wal", ".db-shm"}]
+
+
+def _set_aside(directory: StateDir, problem: str) -> str:
+    """Rename the file and its companions; what to remember about it."""
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{os.getpid()}"
+    for path in (directory.file, *_leftovers(directory)):
+        if path.exists():
+            path.rename(path.with_name(f"broken-{stamp}-{path.name}"))
+    _sync(directory.path)
+    _log.error(
+        "the journal could not be used and was set aside; every stream is read anew and says so in a gap event",
+        problem=problem,
+        kept_as=str(directory.path / f"broken-{stamp}-{FILE}"),
+    )
+    return problem
+
+
+def _problem(path: Path) -> str:
+    """Why this file is no usable journal; "" for a sound one."""
+    with path.open("rb") as file:
+        head = file.read(100)
+    if not head.startswith(_MAGIC):
+        return "not an SQLite file" if head else "empty file"
+    # Read from the header, since opening another program's database would already change it.
+    if int.from_bytes(head[68:72], "big") != store.APPLICATION_ID:
+        return "an SQLite file of another program"
+    try:
+        db = store.connect(path)
+    except sqlite3.DatabaseError as error:
+        return f"unreadable: {error}"
+    try:
+        return _examine(db, path)
+    except sqlite3.DatabaseError as error:
+        return f"damaged: {error}"
+    finally:
+        db.close()
+
+
+def _examine(db: sqlite3.Connection, path: Path) -> str:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > store.SCHEMA_VERSION:
+        raise ConfigError(
+            f"the journal {path} was written by a newer kexport (schema {version}, this one knows"
+            f" {store.SCHEMA_VERSION}); run that version, or name another journal.path to start anew"
+        )
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    if pages * 8192 <= store.CHECK_BYTES:
+        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            return f"damaged: {verdict}"
+    for table in ("meta", "streams", "lanes"):
+        db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  (names from the line above)
+    db.execute("SELECT max(last), total(count) FROM chunks").fetchone()
+    return ""
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

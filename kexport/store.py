@@ -1,0 +1,302 @@
+"""The journal's one SQLite file: its tables, how it is opened, and what happens when it cannot be.
+
+Everything here is synchronous and runs on the journal's own thread. A row of `chunks` is a zstd frame of
+many events, one JSON a line: a row an event was four times slower. Its key is the position of its *last*
+event, so that "what comes after position N" is one seek.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import zstandard
+
+from kexport.change import Known, StreamKey
+from kexport.errors import JournalError
+
+APPLICATION_ID = 0x6B657870  # "kexp"
+SCHEMA_VERSION = 1
+CHUNK_BYTES = 1 << 20
+CHECK_BYTES = 64 << 20  # a whole-file check below this size costs a fraction of a second
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE streams (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, position BLOB NOT NULL);
+CREATE TABLE objects (stream INTEGER NOT NULL, key TEXT NOT NULL, uid TEXT NOT NULL, version TEXT NOT NULL,
+                      PRIMARY KEY (stream, key)) WITHOUT ROWID;
+CREATE TABLE chunks (last INTEGER PRIMARY KEY, count INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL);
+CREATE TABLE lanes (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL, dropped INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Resync(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A comparison under way: the stream's state must be read anew before its watch may go on.
+
+    It stands in the journal until the last inferred change is in, so that a crash in the middle can't be
+    mistaken for a stream that is up to date.
+    """
+
+    reason: str
+    since: str = ""
+    """The version up to which everything is known; "" when nothing is."""
+    at: str = ""
+    """The oldest version that the server could still watch from: list there, and lose nothing after it."""
+    added: int = 0
+    modified: int = 0
+    deleted: int = 0
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a stream goes on: watch from `version`; "" means never listed; `resync` first, if it is set."""
+
+    version: str = ""
+    resync: Resync | None = None
+
+
+class Lane(NamedTuple):
+    """A sink's place: every event up to `cursor` is done; `dropped` were given up unseen (drop_oldest)."""
+
+    cursor: int
+    dropped: int = 0
+
+
+class Chunk(NamedTuple):
+    """Consecutive events as they lie on disk; the last of `lines` is at position `last`."""
+
+    last: int
+    lines: list[bytes]
+
+
+class Commit(NamedTuple):
+    """What one transaction writes; `lines` follow position `last` of the events before them."""
+
+    last: int
+    lines: Sequence[bytes] = ()
+    positions: Mapping[StreamKey, Position] = {}
+    objects: Mapping[StreamKey, Mapping[str, Known | None]] = {}
+    lanes: Mapping[str, Lane] = {}
+
+
+class Store:
+    """An open journal file, or one in memory; raises sqlite3.Error as it comes."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+        self._zstd = zstandard.ZstdCompressor(level=1, write_checksum=True)
+        self._streams: dict[str, int] = dict(self._db.execute("SELECT key, id FROM streams"))
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- reading, at start ------------------------------------------------------------------------------
+
+    def meta(self, name: str) -> str:
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else ""
+
+    def positions(self) -> dict[StreamKey, Position]:
+        rows = self._db.execute("SELECT key, position FROM streams")
+        return {StreamKey(key): msgspec.json.decode(text, type=Position) for key, text in rows}
+
+    def lanes(self) -> dict[str, Lane]:
+        return {
+            name: Lane(cursor, dropped)
+            for name, cursor, dropped in self._db.execute("SELECT name, cursor, dropped FROM lanes")
+        }
+
+    def last(self) -> int:
+        """The position of the newest event ever written, also when its chunk is gone."""
+        (newest,) = self._db.execute("SELECT max(last) FROM chunks").fetchone()
+        return max(newest or 0, int(self.meta("last") or 0))
+
+    def size(self) -> int:
+        """Bytes of all chunks, compressed."""
+        (total,) = self._db.execute("SELECT total(length(data)) FROM chunks").fetchone()
+        return int(total)
+
+    def known(self, stream: StreamKey) -> dict[str, Known]:
+        rows = self._db.execute(
+            "SELECT key, uid, version FROM objects WHERE stream = ?", (self._streams.get(stream, -1),)
+        )
+        return {key: Known(uid, version) for key, uid, version in rows}
+
+    # -- writing ----------------------------------------------------------------------------------------
+
+    def register_streams(self, streams: Iterable[StreamKey], cluster_uid: str) -> None:
+        """Make room for these streams. New ones begin with a listing; after a lost journal, with a gap."""
+        lost = self.meta("lost")
+        start = Position(resync=Resync(reason=f"journal-lost: {lost}")) if lost else Position()
+        with _transaction(self._db):
+            self._db.executemany(
+                "INSERT OR IGNORE INTO streams (key, position) VALUES (?, ?)",
+                [(key, msgspec.json.encode(start)) for key in streams],
+            )
+            self._db.execute("INSERT OR IGNORE INTO meta VALUES ('cluster', ?)", (cluster_uid,))
+            self._db.execute("DELETE FROM meta WHERE name = 'lost' OR value = ''")
+        self._streams = dict(self._db.execute("SELECT key, id FROM streams"))
+
+    def register_lanes(self, lanes: Iterable[str]) -> None:
+        """Make room for these lanes; a new one begins behind the newest event."""
+        newest = self.last()
+        with _transaction(self._db):
+            self._db.executemany(
+                "INSERT OR IGNORE INTO lanes VALUES (?, ?, 0)", [(name, newest) for name in lanes]
+            )
+
+    def forget_lanes(self, keep: Iterable[str]) -> list[str]:
+        """Drop the places of sinks that are no longer configured; their names."""
+        gone = sorted(set(self.lanes()) - set(keep))
+        with _transaction(self._db):
+            self._db.executemany("DELETE FROM lanes WHERE name = ?", [(name,) for name in gone])
+        return gone
+
+    def commit(self, commit: Commit) -> int:
+        """Write it all, durably, or nothing; the bytes that the chunks took."""
+        frames = [
+            (last, len(lines), self._zstd.compress(b"\n".join(lines)))
+            for last, lines in _chunks(commit.last, commit.lines)
+        ]
+        now = time.time()
+        with _transaction(self._db):
+            self._db.executemany(
+                "INSERT INTO chunks VALUES (?, ?, ?, ?)",
+                [(last, count, now, data) for last, count, data in frames],
+            )
+            for stream, objects in commit.objects.items():
+                self._index(self._streams[stream], objects)
+            self._db.executemany(
+                "UPDATE streams SET position = ? WHERE key = ?",
+                [(msgspec.json.encode(place), key) for key, place in commit.positions.items()],
+            )
+            self._db.executemany(
+                "UPDATE lanes SET cursor = ?, dropped = ? WHERE name = ?",
+                [(lane.cursor, lane.dropped, name) for name, lane in commit.lanes.items()],
+            )
+        return sum(len(data) for _, _, data in frames)
+
+    def _index(self, stream: int, objects: Mapping[str, Known | None]) -> None:
+        self._db.executemany(
+            "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)",
+            [(stream, key, known.uid, known.version) for key, known in objects.items() if known],
+        )
+        self._db.executemany(
+            "DELETE FROM objects WHERE stream = ? AND key = ?",
+            [(stream, key) for key, known in objects.items() if known is None],
+        )
+
+    def trim(self, *, passed: int, before: float, most: int = 256) -> int:
+        """Delete chunks up to position `passed` that are older than `before`; the bytes that this freed.
+
+        At most `most` rows a call, so that a commit never waits long behind it.
+        """
+        rows = self._db.execute(
+            "SELECT last, length(data) FROM chunks WHERE last <= ? AND at < ? ORDER BY last LIMIT ?",
+            (passed, before, most),
+        ).fetchall()
+        if not rows:
+            return 0
+        with _transaction(self._db):
+            # Positions never start again, even when the last chunk is gone.
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('last', ?)", (str(self.last()),))
+            self._db.execute("DELETE FROM chunks WHERE last <= ?", (rows[-1][0],))
+        self._db.execute("PRAGMA incremental_vacuum")
+        return sum(size for _, size in rows)
+
+    def oldest(self) -> tuple[int, int] | None:
+        """The oldest chunk as (position of its last event, count)."""
+        row = self._db.execute("SELECT last, count FROM chunks ORDER BY last LIMIT 1").fetchone()
+        return (row[0], row[1]) if row else None
+
+    # -- reading, by lanes that are behind ---------------------------------------------------------------
+
+    def read(self, after: int, *, most_bytes: int = 4 << 20) -> list[Chunk]:
+        """The chunks that hold the events after position `after`, oldest first, about `most_bytes` of text.
+
+        Raises JournalError for a chunk that is damaged.
+        """
+        chunks: list[Chunk] = []
+        total = 0
+        for last, count, data in self._db.execute(
+            "SELECT last, count, data FROM chunks WHERE last > ? ORDER BY last LIMIT 64", (after,)
+        ):
+            chunks.append(Chunk(last, _unpack(last, count, data)))
+            total += sum(map(len, chunks[-1].lines))
+            if total >= most_bytes:
+                break
+        return chunks
+
+
+def _unpack(last: int, count: int, data: bytes) -> list[bytes]:
+    try:
+        lines = zstandard.ZstdDecompressor().decompress(data).split(b"\n")
+    except zstandard.ZstdError as error:
+        raise JournalError(f"the journal's chunk that ends at event {last} is damaged: {error}") from error
+    if len(lines) != count:
+        raise JournalError(
+            f"the journal's chunk that ends at event {last} has {len(lines)} of {count} events"
+        )
+    return lines
+
+
+def _chunks(last: int, lines: Sequence[bytes]) -> Iterable[tuple[int, Sequence[bytes]]]:
+    """Cut `lines`, which follow position `last`, into chunks of about CHUNK_BYTES: (last position, lines)."""
+    start = size = 0
+    for end, line in enumerate(lines, start=1):
+        size += len(line)
+        if size >= CHUNK_BYTES or end == len(lines):
+            yield last + end, lines[start:end]
+            start, size = end, 0
+
+
+class _transaction:  # noqa: N801  (reads as a word where it is used)
+    """BEGIN IMMEDIATE … COMMIT; rolled back whole when anything fails, COMMIT included."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            try:
+                self._db.execute("COMMIT")
+                return
+            except sqlite3.Error:
+                self._roll_back()
+                raise
+        self._roll_back()
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+def connect(path: Path | str, *, synchronous: str = "full") -> sqlite3.Connection:
+    """A connection set up for the journal; `path` may be ":memory:"."""
+    # The journal's thread opens, uses and closes it; the check would only forbid closing after a failed start.
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    db.execute("PRAGMA page_size = 8192")
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute(f"PRAGMA synchronous = {synchronous.upper()}")
+    return db
+
+
+def create(path: Path | str, *, lost: str = "") -> None:
+    """A new, empty journal at `path`; `lost` says that an earlier one could not be used."""
+    db = connect(path)
+    lay_out(db, lost=lost)
+    db.close()
+
+
+def lay_out(db: sqlite3.Connection, *, lost: str = "") -> None:
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if lost:
+        db.execute("INSERT INTO meta VALUES ('lost', ?)", (lost,))

@@ -1,0 +1,163 @@
+"""What an operator sees: structured logs, and plain integers that cost the hot path nothing.
+
+A log line is a constant sentence plus fields. Values that came from `${NAME}` in the configuration are
+shown as that name wherever they would appear.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from typing_extensions import override
+
+LogFormat = Literal["json", "text"]
+_FIELDS = "kexport_fields"
+
+
+class Log:
+    """A logger that takes fields: `log.warning("watch expired", stream=key)`."""
+
+    def __init__(self, logger: logging.Logger, **fields: object) -> None:
+        self._logger = logger
+        self._fields = fields
+
+    def bind(self, **fields: object) -> Log:
+        return Log(self._logger, **self._fields, **fields)
+
+    def debug(self, sentence: str, **fields: object) -> None:
+        self._write(logging.DEBUG, sentence, fields)
+
+    def info(self, sentence: str, **fields: object) -> None:
+        """Life cycle: started, synced, stopped."""
+        self._write(logging.INFO, sentence, fields)
+
+    def warning(self, sentence: str, **fields: object) -> None:
+        """Odd, but nothing is lost."""
+        self._write(logging.WARNING, sentence, fields)
+
+    def error(self, sentence: str, **fields: object) -> None:
+        """Something is lost or held, and a human is needed."""
+        self._write(logging.ERROR, sentence, fields)
+
+    def exception(self, sentence: str, error: BaseException, **fields: object) -> None:
+        """A bug, ours or a plugin's: the traceback goes along."""
+        fields["error"] = f"{type(error).__name__}: {error}"
+        self._write(logging.ERROR, sentence, fields, error)
+
+    def _write(
+        self, level: int, sentence: str, fields: Mapping[str, object], error: BaseException | None = None
+    ) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, sentence, extra={_FIELDS: {**self._fields, **fields}}, exc_info=error)
+
+
+def get_log(name: str, **fields: object) -> Log:
+    return Log(logging.getLogger(f"kexport.{name}"), **fields)
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, masks: Mapping[str, str]) -> None:
+        super().__init__()
+        # Longest first, so that a secret which contains another one is masked whole.
+        self._masks = sorted(masks.items(), key=lambda item: -len(item[0]))
+
+    def mask(self, text: str) -> str:
+        for value, name in self._masks:
+            text = text.replace(value, name)
+        return text
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        return dict(getattr(record, _FIELDS, {}))
+
+    def stamp(self, record: logging.LogRecord) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+class TextFormatter(_Formatter):
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {key}={_plain(value)}" for key, value in self.fields(record).items())
+        line = f"{self.stamp(record)} {record.levelname:<7} {record.getMessage()}{fields}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return self.mask(line)
+
+
+class JsonFormatter(_Formatter):
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "time": self.stamp(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self.fields(record),
+        }
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        # Masked before the encoding, where a quote in a secret would have become an escape.
+        return json.dumps({key: self._masked(value) for key, value in entry.items()}, ensure_ascii=False)
+
+    def _masked(self, value: object) -> object:
+        return value if isinstance(value, bool | int | float | None) else self.mask(str(value))
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=\n\r\t\x1b') else text
+
+
+def set_up_logs(
+    *, style: LogFormat = "text", level: str = "INFO", masks: Mapping[str, str] | None = None
+) -> None:
+    """Send kexport's and its libraries' logs to standard error; standard output belongs to events."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter((JsonFormatter if style == "json" else TextFormatter)(masks or {}))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("kexport").setLevel(level.upper())
+
+
+@dataclass(slots=True)
+class StreamStats:
+    """What one stream did; written by its informer alone."""
+
+    state: str = "starting"
+    synced: bool = False
+    changes: int = 0
+    watches: int = 0
+    snapshots: int = 0
+    gaps: int = 0
+    inferred: int = 0
+    version: str = ""
+    heard: float = field(default_factory=time.monotonic)
+    error: str = ""
+
+
+@dataclass(slots=True)
+class LaneStats:
+    """What one sink's lane did; written by the lane alone."""
+
+    state: str = "starting"
+    written: int = 0
+    filtered: int = 0
+    rejected: int = 0
+    dropped: int = 0
+    retries: int = 0
+    cursor: int = 0
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Stats:
+    """Every stream's and lane's figures, by stream key and sink name."""
+
+    streams: dict[str, StreamStats] = field(default_factory=dict)
+    lanes: dict[str, LaneStats] = field(default_factory=dict)

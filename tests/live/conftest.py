@@ -1,0 +1,51 @@
+"""The real servers for the live tests, as `make live` has built them; a missing one is a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.testbed import Cluster, Kafka, NotBuiltError
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One control plane for all tests that leave its servers running; use a namespace each."""
+    yield from _cluster(tmp_path_factory)
+
+
+@pytest.fixture
+def fresh_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A control plane of its own, for a test that stops, kills or pauses a server."""
+    yield from _cluster(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """One broker for all tests that leave it running; use a topic each."""
+    yield from _kafka(tmp_path_factory)
+
+
+@pytest.fixture
+def fresh_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """A broker of its own, for a test that stops, kills or pauses it."""
+    yield from _kafka(tmp_path_factory)
+
+
+def _cluster(folders: pytest.TempPathFactory) -> Iterator[Cluster]:
+    try:
+        made = Cluster(folders.mktemp("cluster"))
+    except NotBuiltError as error:
+        pytest.fail(str(error), pytrace=False)
+    with made as running:
+        yield running
+
+
+def _kafka(folders: pytest.TempPathFactory) -> Iterator[Kafka]:
+    try:
+        made = Kafka(folders.mktemp("kafka"))
+    except NotBuiltError as error:
+        pytest.fail(str(error), pytrace=False)
+    with made as running:
+        yield running

@@ -1,0 +1,129 @@
+"""How each server is built, as plain data: the files to write and the commands to run.
+
+Nothing is looked up while building, so the text of a recipe decides what comes out of it; its
+hash is part of the cache folder's name and a changed recipe is a new folder. Sources come only
+through the ordinary Go and Maven clients, by package name, with whatever configuration they have
+on the machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+# Modules that k8s.io/kubernetes requires at v0.0.0 and replaces by folders of its own
+# repository. A replacement counts in the main module alone, so the wrapper names the published
+# modules of the same release.
+_KUBERNETES_STAGING = """
+    api apiextensions-apiserver apimachinery apiserver cli-runtime client-go cloud-provider
+    cluster-bootstrap code-generator component-base component-helpers controller-manager cri-api
+    cri-client cri-streaming csi-translation-lib dynamic-resource-allocation endpointslice
+    externaljwt kms kube-aggregator kube-controller-manager kube-proxy kube-scheduler kubectl
+    kubelet metrics mount-utils pod-security-admission sample-apiserver sample-cli-plugin
+    sample-controller streaming
+"""
+
+_GO_BUILD = ("go", "build", "-mod=mod", "-trimpath", "-p", "2")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One server: its files are written to a source folder, its commands run in that folder.
+
+    The commands leave what is kept in `../product`.
+    """
+
+    name: str
+    version: str
+    needs: tuple[str, ...]
+    files: Mapping[str, str]
+    commands: tuple[tuple[str, ...], ...]
+
+    @property
+    def folder_name(self) -> str:
+        recipe = json.dumps(asdict(self), sort_keys=True)
+        return f"{self.name}-{self.version}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
+
+
+def _etcd(version: str) -> Part:
+    """etcd publishes its server as a library: a main of a few lines makes it a program."""
+    main = """\
+package main
+
+import (
+	"os"
+
+	"go.etcd.io/etcd/server/v3/etcdmain"
+)
+
+func main() { etcdmain.Main(os.Args) }
+"""
+    module = f"module testbed/etcd\n\ngo 1.26\n\nrequire go.etcd.io/etcd/server/v3 v{version}\n"
+    return Part(
+        name="etcd",
+        version=version,
+        needs=("go",),
+        files={"go.mod": module, "main.go": main},
+        commands=((*_GO_BUILD, "-ldflags=-s -w", "-o", "../product/etcd", "."),),
+    )
+
+
+def _kubernetes(version: str) -> Part:
+    """The commands of k8s.io/kubernetes, built from a wrapper module that only requires it."""
+    staging_version = version.replace("1.", "v0.", 1)
+    module = [
+        "module testbed/kubernetes",
+        "go 1.26.0",
+        "godebug default=go1.26",
+        f"require k8s.io/kubernetes v{version}",
+        *(
+            f"replace k8s.io/{name} => k8s.io/{name} {staging_version}"
+            for name in _KUBERNETES_STAGING.split()
+        ),
+    ]
+    commands = ("kube-apiserver", "kube-controller-manager")
+    # Without the version in the binary the API server reports v0.0.0 and refuses to start.
+    flags = f"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v{version}"
+    packages = [f"k8s.io/kubernetes/cmd/{command}" for command in commands]
+    return Part(
+        name="kubernetes",
+        version=version,
+        needs=("go",),
+        files={"go.mod": "\n".join(module) + "\n"},
+        commands=((*_GO_BUILD, flags, "-o", "../product/", *packages),),
+    )
+
+
+def _kafka(version: str) -> Part:
+    """The jars of the broker and of the tool that formats its storage."""
+    dependencies = {
+        "org.apache.kafka:kafka_2.13": version,
+        "org.apache.kafka:kafka-tools": version,
+        "org.slf4j:slf4j-simple": "1.7.36",
+    }
+    listed = ""
+    for name, pinned in dependencies.items():
+        group, artifact = name.split(":")
+        coordinates = f"<groupId>{group}</groupId><artifactId>{artifact}</artifactId>"
+        listed += f"    <dependency>{coordinates}<version>{pinned}</version></dependency>\n"
+    pom = (
+        "<project>\n  <modelVersion>4.0.0</modelVersion>\n"
+        "  <groupId>testbed</groupId><artifactId>kafka</artifactId><version>1</version>\n"
+        f"  <dependencies>\n{listed}  </dependencies>\n</project>\n"
+    )
+    copy = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+    return Part(
+        name="kafka",
+        version=version,
+        needs=("java", "mvn"),
+        files={"pom.xml": pom},
+        commands=(("mvn", "--batch-mode", copy, "-DoutputDirectory=../product"),),
+    )
+
+
+ETCD = _etcd("3.6.5")
+KUBERNETES = _kubernetes("1.37.2")
+KAFKA = _kafka("4.1.0")
+PARTS = (ETCD, KAFKA, KUBERNETES)
