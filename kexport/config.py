@@ -1,14 +1,11 @@
 """config.toml -> frozen structs, strictly.
 
-Unknown keys are refused with their place and a suggestion; units are part of the names; `${NAME}` is taken from
-the environment and `${file:/path}` from a file, and such values are shown as that name everywhere. The only
-module that reads the environment.
+Unknown keys are refused with their place and a suggestion; units are part of the names; `${NAME}` is taken
+from the environment and `${file:/path}` from a file, and such values are shown as that name everywhere.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +17,9 @@ from msgspec import Meta
 from kexport.errors import ConfigError
 from kexport.settings import check_keys, nearest, reword
 from kexport.sink import BatchConfig, SinkConfig, SinkType
+from kexport.variables import fill_in
 
 T = TypeVar("T")
-_VARIABLE = re.compile(r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,7 +178,7 @@ def parse(text: str, types: Mapping[str, SinkType[Any]]) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"is not valid TOML: {error}") from error
     secrets: dict[str, str] = {}
-    document = _fill_in(document, secrets, place="")
+    document = fill_in(document, secrets)
     check_keys(document, Root, place="")
     root = _convert(document, Root, place="")
     sinks = {name: _sink(name, table, types) for name, table in root.sinks.items()}
@@ -189,15 +186,15 @@ def parse(text: str, types: Mapping[str, SinkType[Any]]) -> Config:
     return Config(root, sinks, secrets)
 
 
-def engine_fields(kind: SinkType[Any]) -> type[SinkConfig]:
+def engine_fields(kind: SinkType[Any]) -> type[msgspec.Struct]:
     """The struct of a whole [sinks.NAME] table of this type: the plugin's fields and the engine's."""
     clash = {"type", "batch", "retry", "timeout_seconds", "rejects_to"} & set(kind.config.__struct_fields__)
     if clash:
         raise ConfigError(f"sink type {kind.name!r} declares settings that the engine owns: {sorted(clash)}")
-    table = msgspec.defstruct(
+    return msgspec.defstruct(
         f"{kind.name}_sink",
         [
-            ("type", Annotated[Literal[kind.name], Meta(description="Which plugin.")]),  # type: ignore[name-defined]  # made at run time
+            ("type", Annotated[Literal[kind.name], Meta(description="Which plugin.")]),
             ("batch", Annotated[BatchConfig, Meta(description="How much one write gets.")], kind.batch),
             ("retry", Annotated[RetryConfig, Meta(description="When to try again.")], RetryConfig()),
             (
@@ -219,7 +216,6 @@ def engine_fields(kind: SinkType[Any]) -> type[SinkConfig]:
         frozen=True,
         forbid_unknown_fields=True,
     )
-    return table
 
 
 def _sink(name: str, table: Mapping[str, Any], types: Mapping[str, SinkType[Any]]) -> SinkSettings:
@@ -273,33 +269,3 @@ def _convert(value: object, struct: type[T], *, place: str) -> T:
         return msgspec.convert(value, struct)
     except msgspec.ValidationError as error:
         raise ConfigError(reword(str(error), place)) from error
-
-
-def _fill_in(value: Any, secrets: dict[str, str], *, place: str) -> Any:
-    """The same document with `${…}` replaced in every string; notes what came from where."""
-    if isinstance(value, dict):
-        return {
-            key: _fill_in(each, secrets, place=f"{place}.{key}" if place else key)
-            for key, each in value.items()
-        }
-    if isinstance(value, list):
-        return [_fill_in(each, secrets, place=f"{place}[{n}]") for n, each in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-    return _VARIABLE.sub(lambda found: _look_up(found, secrets, place), value)
-
-
-def _look_up(found: re.Match[str], secrets: dict[str, str], place: str) -> str:
-    if file := found["file"]:
-        try:
-            text = Path(file).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{place}: cannot read {found[0]}: {error}") from error
-    else:
-        value = os.environ.get(found["name"])
-        if value is None:
-            raise ConfigError(f"{place}: the environment has no variable {found['name']}; set it")
-        text = value
-    if text:
-        secrets[text] = found[0]
-    return text

@@ -1,7 +1,7 @@
 """Where the API server is and who we are to it: kubeconfig, in-cluster, or a plain URL.
 
-The official client loads them; what it doesn't do is notice that they changed. `Credentials` loads anew when a
-file behind them was replaced, and whenever the server says 401.
+The official client loads them; what it doesn't do is notice that they changed. `Credentials` loads anew when
+a file behind them was replaced, and whenever the server says 401.
 """
 
 from __future__ import annotations
@@ -86,13 +86,11 @@ def token_files(kubeconfigs: list[Path]) -> list[Path]:
     """The `tokenFile`s that these kubeconfigs name; the loader reads each once and forgets it."""
     import yaml  # noqa: PLC0415  (only kubeconfig users pay for it)
 
-    found = []
-    for path in kubeconfigs:
-        if path.exists():
-            document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            for user in document.get("users") or []:
-                if name := (user.get("user") or {}).get("tokenFile"):
-                    found.append(path.parent / name)
+    found: list[Path] = []
+    for path in filter(Path.exists, kubeconfigs):
+        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        users = [each.get("user") or {} for each in document.get("users") or []]
+        found += [path.parent / user["tokenFile"] for user in users if "tokenFile" in user]
     return found
 
 

@@ -1,8 +1,8 @@
 """One sink's lane: its own place in the journal, batches, retries, rejects.
 
 The place moves only after `write` returned. Unknown means not delivered: an exception that is neither
-TransientError nor RejectedError is a bug, said loudly, and the batch is written again. Lanes share nothing but
-the journal, so one sink's trouble never reaches another.
+TransientError nor RejectedError is a bug, said loudly, and the batch is written again. Lanes share nothing
+but the journal, so one sink's trouble never reaches another.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class Lane:
         if left <= 0:
             return False
         try:
-            await asyncio.wait_for(self._journal.news(after), left)
+            async with asyncio.timeout(left):
+                await self._journal.news(after)
         except TimeoutError:
             return False
         return True
@@ -235,8 +236,7 @@ class Lane:
 
     async def drained(self) -> None:
         """Wait until everything durable has been delivered."""
-        while self._stats.cursor < self._journal.committed:
-            await asyncio.sleep(0.02)
+        await self._journal.delivered(self.name)
 
     async def close(self) -> None:
         try:

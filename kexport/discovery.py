@@ -20,7 +20,7 @@ from kexport.settings import nearest
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"
 
-# The same stored objects under a second name: watching both would report every change twice (informer.md #19).
+# The same stored objects under a second name: watching both would report every change twice.
 SAME_AS = {"events.events.k8s.io": "events"}
 
 

@@ -1,7 +1,7 @@
 """Change -> CloudEvent for one stream: deterministic ids, the object's bytes spliced in.
 
-The same state gives the same id after any restart or relist (`<uid>/<resourceVersion>`; `<uid>/deleted`, since
-a uid dies only once), so a consumer that drops ids it has seen has each change exactly once.
+The same state gives the same id after any restart or relist (`<uid>/<resourceVersion>`; `<uid>/deleted`,
+since a uid dies only once), so a consumer that drops ids it has seen has each change exactly once.
 """
 
 from __future__ import annotations

@@ -24,7 +24,6 @@ from kexport.errors import ApiError, ConfigError, ConnectionLostError
 from kexport.informer import Informer
 from kexport.journal import Journal
 from kexport.kube import Client
-from kexport.route import Wanted
 from kexport.shape import Shaper
 from kexport.sink import Sink, SinkContext
 from kexport.telemetry import LaneStats, Stats, StreamStats, get_log
@@ -60,8 +59,7 @@ class Engine:
         self._client = Client(config.root.cluster)
         self._journal: Journal
         self._lanes: dict[str, Lane] = {}
-        self._wanted: dict[str, Wanted] = {}
-        self._cluster: Cluster | None = None
+        self._lane_tasks: list[asyncio.Task[None]] = []
         self.stats = Stats()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -76,7 +74,7 @@ class Engine:
                 _log.info("stopping")
                 await _end([reading])
                 await self._drain()
-                await _end([task for task in self._tasks if not task.done()])
+                await _end(self._lane_tasks)
                 await _end([writer])
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
@@ -85,11 +83,8 @@ class Engine:
 
     # -- start --------------------------------------------------------------------------------------------
 
-    _tasks: list[asyncio.Task[None]]
-
     async def _read(self, group: asyncio.TaskGroup) -> None:
         """Connect, start the lanes, follow every stream."""
-        self._tasks = []
         name = self._config.root.cluster.name or self._journal.cluster_uid
         # Routes by pattern need to know what the server serves; without routes lanes need not wait for it.
         if name and not self._config.root.routes:
@@ -99,7 +94,7 @@ class Engine:
         name = name or cluster.uid
         if not name:
             raise ConfigError(
-                "cluster.name: must be set, since the kube-system namespace, whose uid would serve, can't be read"
+                "cluster.name: must be set, since the kube-system namespace, whose uid it would be, is hidden"
             )
         await self._journal.register([stream.key for stream in streams], cluster_uid=cluster.uid)
         if not self._lanes:
@@ -133,7 +128,7 @@ class Engine:
                 others=self._lanes,
                 cluster=cluster,
             )
-        self._tasks = [
+        self._lane_tasks = [
             group.create_task(lane.run(), name=f"lane {name}") for name, lane in self._lanes.items()
         ]
 
@@ -160,7 +155,7 @@ class Engine:
     # -- stop ---------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
-        """Deliver what is durable, for `shutdown_seconds` at most; the rest is delivered after the next start."""
+        """Deliver what is durable, for `shutdown_seconds` at most; the rest follows after the next start."""
         try:
             async with asyncio.timeout(self._config.root.shutdown_seconds):
                 await self._journal.flush()
@@ -170,10 +165,11 @@ class Engine:
             _log.warning("not everything was delivered in time; it stays in the journal", left=left)
 
     async def _close(self) -> None:
-        closing = [asyncio.wait_for(lane.close(), CLOSE_SECONDS) for lane in self._lanes.values()]
-        for outcome in await asyncio.gather(*closing, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                _log.warning("a sink did not close in time", error=repr(outcome))
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+        except TimeoutError:
+            _log.warning("not every sink closed in time; what they acknowledged is durable")
         await self._client.close()
         await self._journal.close()
         totals = {name: lane.written for name, lane in self.stats.lanes.items()}

@@ -1,8 +1,8 @@
 """One stream: list, watch, resume, compare after a gap; Changes into the journal.
 
-The position lives in the journal and nowhere else, so every step may fail, or the process end, at any point: the
-next step starts from what is durable. A failed read says nothing about any object, and nothing is concluded
-from it. The reader waits for memory and the local disk only, never for a sink.
+The position lives in the journal and nowhere else, so every step may fail, or the process end, at any
+point: the next step starts from what is durable. A failed read says nothing about any object, and nothing is
+concluded from it. The reader waits for memory and the local disk only, never for a sink.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ class Informer:
 
     async def _room_soon(self) -> bool:
         try:
-            await asyncio.wait_for(self._journal.room(), ROOM_SECONDS)
+            async with asyncio.timeout(ROOM_SECONDS):
+                await self._journal.room()
         except TimeoutError:
             return False
         return True
@@ -207,14 +208,14 @@ class Informer:
         try:
             await snapshots.take(self._client, snapshot, at=at)
         except ApiError as error:
-            # etcd no longer has that version either (compacted), or the server won't list it: take the newest.
+            # etcd compacted that version, too, or the server won't list it: take the newest.
             if not at or not (error.expired or error.status in {400, 422, 504}):
                 raise
             snapshot.restart()
             await snapshots.take(self._client, snapshot)
 
     async def _emit(self, snapshot: Snapshot, resync: Resync) -> None:
-        """Journal the differences in portions; until the last one, the comparison stays marked as unfinished."""
+        """Journal the differences in portions; until the last, the comparison stays marked as unfinished."""
         key = self._stream.key
         silent = not resync.since and self._stream.initial == "silent"
         for portion in portions(snapshot, self._encoder, first=not resync.since):
@@ -235,8 +236,10 @@ class Informer:
         closing = []
         if resync.reason != "initial":
             self._stats.gaps += 1
-            self._stats.inferred += resync.added + resync.modified + resync.deleted
-            self._log.error(
+            inferred = resync.added + resync.modified + resync.deleted
+            self._stats.inferred += inferred
+            tell = self._log.error if inferred else self._log.warning
+            tell(
                 "gap: changes between two versions were lost; states and deletions were inferred",
                 since=resync.since, until=snapshot.version, reason=resync.reason,
                 added=resync.added, modified=resync.modified, deleted=resync.deleted,

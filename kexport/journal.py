@@ -3,45 +3,40 @@
 One transaction commits events, the stream's resume position and the index of known objects together; that is
 the checkpoint, and it depends on the local disk alone. Appends never wait; a writer task commits what has
 gathered, at most `commit_seconds` later. Only committed events are ever shown to a lane, so a repeat after a
-crash has the same bytes. New events also stay in a bounded tail in memory: a lane that keeps up reads no disk.
+crash has the same bytes. New events also stay in a bounded tail in memory, so that a lane that keeps up reads
+no disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from time import monotonic
+from typing import TypeVar
 
 from kexport import statedir
 from kexport.change import Known, StreamKey
 from kexport.config import JournalConfig
 from kexport.errors import ConfigError, JournalError
 from kexport.event import Event
-from kexport.store import Commit, Lane, Position, Store, connect, lay_out
+from kexport.pending import Batch, Pending
+from kexport.recent import Recent
+from kexport.retention import Retention
+from kexport.store import Lane, Position, Store, connect, lay_out
 from kexport.telemetry import get_log
 
 MEMORY = ":memory:"
 CROWDED_BYTES = 16 << 20  # appended and not yet committed: beyond this the reader waits for the disk
 FULL_COMMIT_BYTES = 1 << 20
 LANE_COMMIT_SECONDS = 0.1  # a cursor that is lost costs repeats only, so it may wait for company
-TRIM_SECONDS = 1.0
+TICK_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 T = TypeVar("T")
 _log = get_log("journal")
-
-
-class Block(NamedTuple):
-    """Committed consecutive events in the memory tail; `first` is the position of the first."""
-
-    first: int
-    events: Sequence[Event]
-    bytes: int
 
 
 class Journal:
@@ -60,20 +55,15 @@ class Journal:
         self.positions: dict[StreamKey, Position] = {}
         self._lanes: dict[str, Lane] = {}
         self._dirty_lanes: set[str] = set()
-        self._events: list[Event] = []
-        self._event_bytes = 0
-        self._objects: dict[StreamKey, dict[str, Known | None]] = {}
-        self._places: dict[StreamKey, Position] = {}
+        self._pending = Pending()
+        self._durable = 0  # how many appends are in a finished transaction
         self._appended = 0  # position of the newest appended event
         self.committed = 0  # position of the newest durable event
-        self.bytes = 0
-        self._tail: deque[Block] = deque()
-        self._tail_bytes = 0
+        self._recent = Recent(config.memory_bytes)
+        self._retention: Retention
         self._news = asyncio.Condition()
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._asked = self._done = 0  # appends taken, and how many of them are durable
-        self._trimmed_at = 0.0
         self.failing = ""
 
     @classmethod
@@ -109,7 +99,7 @@ class Journal:
         self._lanes = self._store.lanes()
         self.cluster_uid = self._store.meta("cluster")
         self._appended = self.committed = self._store.last()
-        self.bytes = self._store.size()
+        self._retention = Retention(self._config, self._store)
 
     @property
     def directory(self) -> Path | None:
@@ -135,7 +125,7 @@ class Journal:
     def append(
         self,
         stream: StreamKey,
-        events: Iterable[Event],
+        events: Sequence[Event],
         objects: Mapping[str, Known | None],
         position: Position | None = None,
     ) -> None:
@@ -146,26 +136,22 @@ class Journal:
         for event in events:
             self._appended += 1
             event.position = self._appended
-            self._event_bytes += len(event.line)
-            self._events.append(event)
-        if objects:
-            self._objects.setdefault(stream, {}).update(objects)
+        self._pending.add(stream, events, objects, position)
         if position:
-            self._places[stream] = self.positions[stream] = position
-        self._asked += 1
+            self.positions[stream] = position
         self._wanted.set()
-        if self._event_bytes >= FULL_COMMIT_BYTES:
+        if self._pending.size >= FULL_COMMIT_BYTES:
             self._hurry.set()
 
     @property
     def crowded(self) -> bool:
         """Whether a reader must wait: the disk is behind, failing, or full."""
-        return self._event_bytes >= CROWDED_BYTES or bool(self.failing) or self.full
+        return self._pending.size >= CROWDED_BYTES or bool(self.failing) or self.full
 
     @property
     def full(self) -> bool:
         """Whether `max_bytes` is reached and what is stored is still wanted by some lane."""
-        return self.bytes >= self._config.max_bytes and self._config.when_full == "pause"
+        return self._retention.over and self._config.when_full == "pause"
 
     async def room(self) -> None:
         """Wait until `crowded` is over."""
@@ -174,11 +160,11 @@ class Journal:
 
     async def flush(self) -> None:
         """Wait until all that was appended before is durable."""
-        target = self._asked
+        target = self._pending.number
         self._hurry.set()
         self._wanted.set()
         async with self._news:
-            await self._news.wait_for(lambda: self._done >= target)
+            await self._news.wait_for(lambda: self._durable >= target)
 
     async def known(self, stream: StreamKey) -> dict[str, Known]:
         """The index of one stream as of now: key -> uid and resourceVersion."""
@@ -205,6 +191,11 @@ class Journal:
         self._dirty_lanes.add(name)
         self._wanted.set()
 
+    async def delivered(self, name: str) -> None:
+        """Wait until this lane is done with everything durable."""
+        async with self._news:
+            await self._news.wait_for(lambda: self._lanes[name].cursor >= self.committed)
+
     async def news(self, after: int) -> None:
         """Wait until an event behind position `after` is durable."""
         async with self._news:
@@ -214,11 +205,8 @@ class Journal:
         """Some of the durable events behind position `after`, in order; empty if there are none."""
         if after >= self.committed:
             return ()
-        if self._tail and self._tail[0].first <= after + 1:
-            for block in reversed(self._tail):
-                if block.first <= after + 1:
-                    return block.events[after + 1 - block.first :]
-        return await self._run_reader(self._read, after)
+        recent = self._recent.after(after)
+        return recent if recent is not None else await self._run_reader(self._read, after)
 
     def _read(self, after: int) -> list[Event]:
         events: list[Event] = []
@@ -244,94 +232,91 @@ class Journal:
 
     async def _gather(self) -> None:
         """Wait for something to write, and a moment longer for company."""
-        await _wait(self._wanted, TRIM_SECONDS)
+        await _wait(self._wanted, TICK_SECONDS)
         self._wanted.clear()
-        deadline = time.monotonic() + LANE_COMMIT_SECONDS
-        while self._done == self._asked and (left := deadline - time.monotonic()) > 0 and self._dirty_lanes:
+        deadline = monotonic() + LANE_COMMIT_SECONDS
+        while self._idle and (left := deadline - monotonic()) > 0 and self._dirty_lanes:
             await _wait(self._wanted, left)
             self._wanted.clear()
-        if self._done < self._asked:
+        if not self._idle:
             await _wait(self._hurry, self._config.commit_seconds)
 
     async def _commit(self) -> None:
-        if self._done == self._asked and not self._dirty_lanes:
-            return
-        events, self._events = self._events, []
-        size, self._event_bytes = self._event_bytes, 0
-        asked = self._asked
-        lanes = {name: self._lanes[name] for name in self._dirty_lanes}
-        lines = [event.line for event in events]
-        commit = Commit(self.committed, lines, self._places, self._objects, lanes)
-        self._places, self._objects = {}, {}
-        self._hurry.clear()
-        self._dirty_lanes.clear()
-        self.bytes += await self._persist(commit)
-        self._done = asked
-        if events:
-            self._tail.append(Block(events[0].position, events, size))
-            self._tail_bytes += size
-            self.committed = events[-1].position
-            self._shorten_tail()
+        """Write what has gathered, however long the disk refuses; nothing newer is reported or shown before.
 
-    async def _persist(self, commit: Commit) -> int:
-        """Write it, however long the disk refuses: nothing else is written, reported or shown before."""
+        A cancellation waits for the transaction under way, so that nobody has to guess whether it went in.
+        """
+        if self._idle and not self._dirty_lanes:
+            return
+        batch = self._take()
         while True:
+            work = asyncio.ensure_future(self._run(self._store.commit, batch.commit))
+            cancelled = await _settled(work)
             try:
-                stored = await self._run(self._store.commit, commit)
+                stored = work.result()
             except sqlite3.OperationalError as error:  # full, read-only, I/O error: may pass
-                if not self.failing:
-                    _log.error("cannot write the journal; reading is paused until it can", error=str(error))
-                self.failing = str(error)
+                self._fail(error)
+                if cancelled:
+                    self._give_back(batch)
+                    raise asyncio.CancelledError from error
                 await asyncio.sleep(RETRY_SECONDS)
             except sqlite3.DatabaseError as error:
                 raise JournalError(
-                    f"the journal in {self._config.path} is damaged ({error}); start again: it is then set aside"
+                    f"the journal in {self._config.path} is damaged ({error});"
+                    " start again, and it is set aside"
                 ) from error
             else:
-                if self.failing:
-                    _log.info("the journal can be written again")
-                self.failing = ""
-                return stored
+                self._landed(batch, stored)
+                if cancelled:
+                    raise asyncio.CancelledError
+                return
 
-    def _shorten_tail(self) -> None:
-        """Drop from memory what every lane has, and then the oldest above the bound."""
-        passed = min((lane.cursor for lane in self._lanes.values()), default=self.committed)
-        while self._tail and (
-            self._tail_bytes > self._config.memory_bytes
-            or self._tail[0].first + len(self._tail[0].events) - 1 <= passed
-        ):
-            self._tail_bytes -= self._tail.popleft().bytes
+    @property
+    def _idle(self) -> bool:
+        return self._durable == self._pending.number
+
+    def _take(self) -> Batch:
+        lanes = {name: self._lanes[name] for name in self._dirty_lanes}
+        self._dirty_lanes.clear()
+        self._hurry.clear()
+        return self._pending.take(last=self.committed, lanes=lanes)
+
+    def _give_back(self, batch: Batch) -> None:
+        """The process is stopping and the disk refuses: `close` tries once more."""
+        self._pending.give_back(batch)
+        self._dirty_lanes |= set(batch.commit.lanes)
+
+    def _landed(self, batch: Batch, stored: int) -> None:
+        self._retention.bytes += stored
+        self._durable = batch.number
+        if batch.events:
+            self._recent.append(batch.events, batch.size)
+            self.committed = batch.events[-1].position
+        if self.failing:
+            _log.info("the journal can be written again")
+        self.failing = ""
+
+    def _fail(self, error: sqlite3.Error) -> None:
+        if not self.failing:
+            _log.error("cannot write the journal; reading is paused until it can", error=error)
+        self.failing = str(error)
 
     async def _trim(self) -> None:
-        full = self.bytes >= self._config.max_bytes
-        if not full and time.monotonic() - self._trimmed_at < TRIM_SECONDS:
+        self._recent.shorten(self._passed)
+        if not self._retention.due:
             return
-        self._trimmed_at = time.monotonic()
-        self._shorten_tail()
-        passed = min((lane.cursor for lane in self._lanes.values()), default=self.committed)
-        # History kept for replay gives way when the room is needed.
-        before = time.time() + 1 if full else time.time() - self._config.keep_seconds
-        self.bytes -= await self._run(lambda: self._store.trim(passed=passed, before=before))
-        while self.bytes >= self._config.max_bytes and self._config.when_full == "drop_oldest":
-            if not await self._drop_oldest():
-                break
+        before = dict(self._lanes)
+        overrun = await self._run(self._retention.trim, before, self.committed)
+        for name, lane in overrun.items():
+            # The lane went on meanwhile: it never goes back, and what it was told stays told.
+            now = self._lanes[name]
+            dropped = now.dropped + lane.dropped - before[name].dropped
+            self._set_lane(name, Lane(max(lane.cursor, now.cursor), dropped))
 
-    async def _drop_oldest(self) -> bool:
-        """Give up the oldest chunk, and note it for every lane that still wanted it."""
-        oldest = await self._run(self._store.oldest)
-        if oldest is None:
-            return False
-        last, count = oldest
-        overrun = {
-            name: Lane(last, lane.dropped + last - max(lane.cursor, last - count))
-            for name, lane in self._lanes.items()
-            if lane.cursor < last
-        }
-        # The places first: a crash in between repeats the dropping, and counts nothing twice.
-        await self._run(self._store.commit, Commit(self.committed, lanes=overrun))
-        self._lanes.update(overrun)
-        self.bytes -= await self._run(lambda: self._store.trim(passed=last, before=time.time() + 1, most=1))
-        return True
+    @property
+    def _passed(self) -> int:
+        """The position up to which every lane is done."""
+        return min((lane.cursor for lane in self._lanes.values()), default=self.committed)
 
     async def close(self) -> None:
         """Commit what is left, then let go of the file and the directory; call after `run` has ended."""
@@ -356,5 +341,18 @@ class Journal:
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, or so many seconds; not `wait_for`, which can swallow a cancellation (3.11)."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+async def _settled(work: asyncio.Future[int]) -> bool:
+    """Wait until `work` is done, come what may; whether we were cancelled meanwhile."""
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled

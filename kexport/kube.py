@@ -1,7 +1,7 @@
 """The only HTTP to the API server: raw bytes in, raw bytes out, errors in our own words.
 
-Lists and watches have a transport each. A watch always opens a connection of its own, so that "try once more on
-a new connection" may meet another replica of an HA control plane; lists keep theirs alive.
+Lists and watches have a transport each. A watch always opens a connection of its own, so that "try once more
+on a new connection" may meet another replica of an HA control plane; lists keep theirs alive.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Client:
     ) -> AsyncIterator[AsyncIterator[list[bytes]]]:
         """An open watch: lists of complete lines, as they arrive; ends when the server closes it.
 
-        `timeoutSeconds` is random in 300–600 unless given, so that many watches don't end at once.
+        `timeoutSeconds` is random in 300 to 600 unless given, so that many watches don't end at once.
         """
         seconds = query.get("timeoutSeconds") or str(random.randint(300, 600))
         asked = {**query, "watch": "1", "timeoutSeconds": seconds}
@@ -160,7 +160,7 @@ class Client:
             async for chunk in response.content.iter_any():
                 if lines := splitter.feed(chunk):
                     yield lines
-        # An unfinished last line is dropped with the connection: its version was never taken (informer.md #31).
+        # An unfinished last line is dropped with the connection: its version was never taken.
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionLostError(f"the watch broke: {describe(error)}") from error
 
@@ -230,7 +230,7 @@ class Client:
                 await self._renew()
 
     async def _renew(self, *, instead_of: ApiClient | None = None) -> None:
-        """New transports from freshly loaded credentials; what is open on the old ones goes on until it ends."""
+        """New transports from freshly loaded credentials; what is open on the old ones goes on."""
         async with self._renewing:
             if instead_of is not None and instead_of not in (self._lists, self._watches):
                 return  # somebody else already did

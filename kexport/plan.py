@@ -1,4 +1,4 @@
-"""Configuration + what the server serves -> the streams to follow, and what is cut from their objects. Pure."""
+"""Configuration and what the server serves -> the streams to follow, and what is cut from objects. Pure."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ def streams(configs: Iterable[ResourceConfig], catalogue: Catalogue) -> list[Str
     """One stream for each resource and namespace; raises ConfigError that names the [[resources]] entry."""
     found: dict[StreamKey, Stream] = {}
     for number, config in enumerate(configs):
-        place = f"resources[{number}]"
-        try:
-            resources = catalogue.find(config.resource)
-        except ConfigError as error:
-            raise ConfigError(f"{place}.resource: {error}") from error
-        for resource in resources:
-            for stream in _of(config, resource, place, named="*" not in config.resource):
-                found.setdefault(stream.key, stream)
+        for stream in entry(config, catalogue, number=number):
+            found.setdefault(stream.key, stream)
     _refuse_doubles(found.values())
     return list(found.values())
+
+
+def entry(config: ResourceConfig, catalogue: Catalogue, *, number: int) -> list[Stream]:
+    """The streams of [[resources]] entry `number` alone; raises ConfigError that names it."""
+    place = f"resources[{number}]"
+    try:
+        resources = catalogue.find(config.resource)
+    except ConfigError as error:
+        raise ConfigError(f"{place}.resource: {error}") from error
+    named = "*" not in config.resource
+    return [stream for resource in resources for stream in _of(config, resource, place, named=named)]
 
 
 def _of(config: ResourceConfig, resource: Resource, place: str, *, named: bool) -> Iterable[Stream]:

@@ -53,7 +53,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def reword(message: str, place: str) -> str:
-    """msgspec's sentence with our way to name a place: `sinks.audit.batch.max_events: expected int, got str`."""
+    """msgspec's sentence with our way to name a place: `sinks.a.batch.max_events: expected int, got str`."""
     problem, _, path = message.partition(" - at `$")
     path = re.sub(r"\[\.\.\.\]", "", path.rstrip("`")).lstrip(".")
     if path.startswith("key in "):

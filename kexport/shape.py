@@ -28,7 +28,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def parse_path(text: str) -> Path:
-    """`metadata.annotations['a.b/c']` -> its member names; raises ConfigError with the place of the mistake."""
+    """`metadata.annotations['a.b/c']` -> its member names; raises ConfigError that shows the mistake."""
     path: list[str] = []
     at = 0
     while at < len(text):
@@ -45,8 +45,8 @@ def parse_path(text: str) -> Path:
 class Shaper:
     """Turns an object of one resource into the bytes that may be stored.
 
-    `resource` is its full name (`secrets`, `deployments.apps`), `key` the redaction key, `drop` paths to leave
-    out. `metadata.managedFields` always goes: it is half of many objects and no part of their state.
+    `resource` is its full name (`secrets`, `deployments.apps`), `key` the redaction key, `drop` the paths
+    to leave out. `metadata.managedFields` always goes: it is half of many objects and no part of their state.
     """
 
     def __init__(self, resource: str, key: bytes, drop: Sequence[Path] = ()) -> None:

@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import msgspec
 import zstandard
-from typing_extensions import Self
 
 from kexport.change import Known, Metadata, RawObject, Stream
 from kexport.errors import ApiError, ConnectionLostError, ProtocolError
@@ -46,7 +46,8 @@ class Snapshot:
         self.stream = stream
         self._shaper = shaper
         self._known = known
-        self._directory = directory
+        self._directory = str(directory) if directory else None
+        self._file = self._new_file()
         self.restart()
 
     def restart(self) -> None:
@@ -55,11 +56,14 @@ class Snapshot:
         self.objects = 0
         self.missing = dict(self._known)
         """Once the listing is whole: what the index knows and the listing does not have."""
-        folder = str(self._directory) if self._directory else None
-        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=folder)  # noqa: SIM115
+        self._file.close()
+        self._file = self._new_file()
         self._frame: list[Staged] = []
         self._frame_bytes = 0
         self._late: dict[str, Staged | None] = {}
+
+    def _new_file(self) -> tempfile.SpooledTemporaryFile[bytes]:
+        return tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=self._directory)
 
     def __enter__(self) -> Self:
         return self

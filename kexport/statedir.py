@@ -127,7 +127,7 @@ def _set_aside(directory: StateDir, problem: str) -> str:
             path.rename(path.with_name(f"broken-{stamp}-{path.name}"))
     _sync(directory.path)
     _log.error(
-        "the journal could not be used and was set aside; every stream is read anew and says so in a gap event",
+        "the journal could not be used and was set aside; every stream is read anew, with a gap event",
         problem=problem,
         kept_as=str(directory.path / f"broken-{stamp}-{FILE}"),
     )
@@ -146,7 +146,7 @@ def _problem(path: Path) -> str:
     try:
         db = store.connect(path)
     except sqlite3.DatabaseError as error:
-        return f"unreadable: {error}"
+        return f"damaged: {error}"
     try:
         return _examine(db, path)
     except sqlite3.DatabaseError as error:

@@ -279,10 +279,8 @@ class _transaction:  # noqa: N801  (reads as a word where it is used)
 
 def connect(path: Path | str, *, synchronous: str = "full") -> sqlite3.Connection:
     """A connection set up for the journal; `path` may be ":memory:"."""
-    # The journal's thread opens, uses and closes it; the check would only forbid closing after a failed start.
+    # One thread at a time uses it; which one that is, the journal sees to.
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    db.execute("PRAGMA page_size = 8192")
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {synchronous.upper()}")
     return db
@@ -290,12 +288,17 @@ def connect(path: Path | str, *, synchronous: str = "full") -> sqlite3.Connectio
 
 def create(path: Path | str, *, lost: str = "") -> None:
     """A new, empty journal at `path`; `lost` says that an earlier one could not be used."""
-    db = connect(path)
-    lay_out(db, lost=lost)
-    db.close()
+    db = sqlite3.connect(path, isolation_level=None)
+    try:
+        lay_out(db, lost=lost)
+    finally:
+        db.close()
 
 
 def lay_out(db: sqlite3.Connection, *, lost: str = "") -> None:
+    """The empty tables; the first two settings only take effect on an empty file."""
+    db.execute("PRAGMA page_size = 8192")
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     if lost:

@@ -1,0 +1,140 @@
+"""What `kexport` can be told on the command line, and the help that teaches it. Only the standard library."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+from kexport import __version__
+
+# argparse has no public name for what add_subparsers returns.
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+_EXAMPLES = {
+    "run": "  kexport run -c config.toml\n  kexport --log-format json run",
+    "check": "  kexport check -c config.toml\n  kexport check -o json | jq .exit_code",
+    "resources": "  kexport resources --context staging\n  kexport resources -o name | grep cert-manager",
+    "plugins": "  kexport plugins\n  kexport plugins --settings file",
+    "schema": "  kexport schema > config.schema.json",
+    "rbac": "  kexport rbac -c config.toml --namespace kexport | kubectl apply -f -\n"
+    "  kexport rbac --offline -c config.toml    (names in full, no cluster asked)",
+    "tail": "  kexport tail pods deployments.apps -n shop\n  kexport tail deploy -l team=web --since-now\n"
+    "  kexport tail events -o json | jq -r .data.object.message",
+    "demo": "  kexport demo",
+}
+_EPILOG = """\
+first steps:
+  kexport tail pods                     look at live changes; needs no configuration
+  kexport check -c config.toml          is everything there that this configuration needs?
+  kexport rbac -c config.toml           the permissions that it needs
+  kexport run -c config.toml            export
+
+exit codes:
+  0  done, or stopped as asked
+  1  failed, and may pass by itself: the cluster or a sink is unreachable, the journal is in use
+  2  the configuration (or the command line) must be changed"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Knows every command; `command` in what it parses is the name of the one that was given."""
+    main = argparse.ArgumentParser(
+        prog="kexport",
+        description="Streams Kubernetes changes as CloudEvents into pluggable sinks, and loses none of them.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    main.add_argument("--version", action="version", version=f"kexport {__version__}")
+    _add_log_options(main, silent=False)
+    commands = main.add_subparsers(dest="command", metavar="command", required=True)
+    _add_export_commands(commands)
+    _add_look_commands(commands)
+    return main
+
+
+def _add_export_commands(commands: _Commands) -> None:
+    run = _add(commands, "run", "export until stopped (SIGTERM or Ctrl-C; twice: at once)")
+    _add_config(run)
+    check = _add(commands, "check", "check a configuration against the cluster and the sinks")
+    _add_config(check)
+    check.add_argument("-o", "--output", choices=["json"], help="a report for programs")
+    check.add_argument(
+        "--timeout", type=float, default=15.0, metavar="SECONDS", help="longest wait for one answer (15)"
+    )
+    rbac = _add(commands, "rbac", "print the least permissions that a configuration needs")
+    _add_config(rbac)
+    _add_cluster(rbac)
+    rbac.add_argument("--offline", action="store_true", help="ask no cluster; take full names as they are")
+    rbac.add_argument("--name", default="kexport", help="of the roles and bindings (kexport)")
+    rbac.add_argument("--namespace", "-n", default="default", help="where the service account is (default)")
+    rbac.add_argument("--service-account", default="", metavar="NAME", help="who is granted (as --name)")
+    _add(commands, "demo", "export a made-up cluster, and see that nothing is lost")
+
+
+def _add_look_commands(commands: _Commands) -> None:
+    tail = _add(commands, "tail", "show live changes on the terminal, without a configuration")
+    tail.set_defaults(config=None)
+    tail.add_argument(
+        "resources", nargs="+", metavar="RESOURCE", help="as kubectl takes it: pods, deploy, *.apps"
+    )
+    where = tail.add_mutually_exclusive_group()
+    where.add_argument("-n", "--namespace", action="append", help="name or pattern; may be repeated")
+    where.add_argument("-A", "--all-namespaces", action="store_true", help="which is the default")
+    tail.add_argument("-l", "--selector", default="", help="label selector, applied by the server")
+    tail.add_argument("--field-selector", default="", help="field selector, applied by the server")
+    tail.add_argument(
+        "--since-now", "--no-snapshot", action="store_true", help="only changes, not what there is already"
+    )
+    tail.add_argument("-o", "--output", choices=["line", "json"], help="json: whole CloudEvents, one a line")
+    tail.add_argument("--no-color", action="store_true", help="as does the variable NO_COLOR")
+    _add_cluster(tail)
+    resources = _add(commands, "resources", "list what the cluster serves, and what can be watched")
+    _add_config(resources, default=None)
+    _add_cluster(resources)
+    resources.add_argument("-o", "--output", choices=["json", "name"])
+    plugins = _add(commands, "plugins", "list the installed sink types and their settings")
+    plugins.add_argument("-v", "--verbose", action="store_true", help="with the settings of each")
+    plugins.add_argument("--settings", metavar="TYPE", help="only the settings of this sink type")
+    plugins.add_argument("-o", "--output", choices=["json"])
+    _add(commands, "schema", "print the JSON Schema of config.toml, sinks included")
+
+
+def _add(
+    commands: _Commands,
+    name: str,
+    summary: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"examples:\n{_EXAMPLES[name]}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_log_options(parser, silent=True)
+    return parser
+
+
+def _add_log_options(parser: argparse.ArgumentParser, *, silent: bool) -> None:
+    """They may stand before and after the command; there (`silent`) a default would undo what came before."""
+    logs = parser.add_argument_group("logs (on standard error)")
+    levels = ["debug", "info", "warning", "error"]
+    logs.add_argument(
+        "--log-format", choices=["text", "json"], default=argparse.SUPPRESS if silent else "text"
+    )
+    logs.add_argument("--log-level", choices=levels, default=argparse.SUPPRESS if silent else None)
+
+
+def _add_config(parser: argparse.ArgumentParser, default: Path | None = Path("config.toml")) -> None:
+    shown = f" ({default})" if default else ", for its [cluster]"
+    parser.add_argument(
+        "-c", "--config", type=Path, default=default, metavar="FILE", help=f"configuration{shown}"
+    )
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("cluster (default: in-cluster, $KUBECONFIG, ~/.kube/config)")
+    group.add_argument("--kubeconfig", default="", metavar="FILE")
+    group.add_argument("--context", default="", metavar="NAME", help="of the kubeconfig")
+    group.add_argument("--url", default="", help="without credentials, such as kubectl proxy's")

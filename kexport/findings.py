@@ -1,0 +1,75 @@
+"""What `kexport check` reports, as lines and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kexport.change import Stream, StreamKey
+from kexport.terminal import plain
+
+OK, MAY_PASS, MUST_CHANGE = 0, 1, 2
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at, and what came of it; a `warning` is odd but in nobody's way."""
+
+    what: str
+    text: str
+    code: int = OK
+    warning: bool = False
+
+    @property
+    def status(self) -> str:
+        return "problem" if self.code else "warning" if self.warning else "ok"
+
+
+@dataclass
+class Report:
+    """All findings, and what the configuration means."""
+
+    findings: list[Finding] = field(default_factory=list)
+    streams: dict[StreamKey, Stream] = field(default_factory=dict)
+    sinks: dict[str, str] = field(default_factory=dict)
+    stuck: bool = False
+    """Whether a plugin still waits for something, and might do so in a thread."""
+
+    @property
+    def code(self) -> int:
+        return max((finding.code for finding in self.findings), default=OK)
+
+
+def document(report: Report) -> str:
+    """The report as JSON."""
+    streams = [
+        {
+            "stream": stream.key,
+            "resource": stream.resource.full_name,
+            "namespace": stream.namespace,
+            "namespace_patterns": stream.only_namespaces,
+            "label_selector": stream.label_selector,
+            "field_selector": stream.field_selector,
+        }
+        for stream in report.streams.values()
+    ]
+    checks = [{"what": each.what, "status": each.status, "text": each.text} for each in report.findings]
+    whole = {"exit_code": report.code, "checks": checks, "streams": streams, "sinks": report.sinks}
+    return json.dumps(whole, indent=2, ensure_ascii=False)
+
+
+def summary(report: Report) -> Iterator[str]:
+    """What would be watched and where to, and the verdict."""
+    if report.streams:
+        yield f"\n{count(len(report.streams), 'stream')} to watch:"
+        yield from (f"  {plain(stream.key)}" for stream in report.streams.values())
+    if report.sinks:
+        yield f"\n{count(len(report.sinks), 'sink')} to write to:"
+        yield from (f"  {name} ({share.replace(': ', '): ', 1)}" for name, share in report.sinks.items())
+    problems = sum(finding.code != OK for finding in report.findings)
+    yield f"\n{count(problems, 'problem')} found" if problems else "\nall is well"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

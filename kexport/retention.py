@@ -1,0 +1,61 @@
+"""How long events stay stored: until every lane has them and `keep_seconds` are over, within `max_bytes`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from kexport.config import JournalConfig
+from kexport.store import Commit, Lane, Store
+
+TRIM_SECONDS = 1.0
+
+
+class Retention:
+    """Deletes what is no longer wanted. Synchronous: runs on the journal's thread."""
+
+    def __init__(self, config: JournalConfig, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._trimmed_at = 0.0
+        self.bytes = store.size()
+
+    @property
+    def over(self) -> bool:
+        """Whether more is stored than `max_bytes`."""
+        return self.bytes >= self._config.max_bytes
+
+    @property
+    def due(self) -> bool:
+        return bool(self.bytes) and (self.over or time.monotonic() - self._trimmed_at >= TRIM_SECONDS)
+
+    def trim(self, lanes: Mapping[str, Lane], newest: int) -> dict[str, Lane]:
+        """Delete what may go; the lanes that were overrun, at their new places (`drop_oldest` only)."""
+        self._trimmed_at = time.monotonic()
+        passed = min((lane.cursor for lane in lanes.values()), default=newest)
+        # History kept for replay gives way when the room is needed.
+        before = time.time() + 1 if self.over else time.time() - self._config.keep_seconds
+        self.bytes -= self._store.trim(passed=passed, before=before)
+        overrun: dict[str, Lane] = {}
+        while self.over and self._config.when_full == "drop_oldest":
+            dropped = self._drop_oldest({**lanes, **overrun}, newest)
+            if dropped is None:
+                break
+            overrun |= dropped
+        return overrun
+
+    def _drop_oldest(self, lanes: Mapping[str, Lane], newest: int) -> dict[str, Lane] | None:
+        """Give up the oldest chunk, and count it for every lane that still wanted it."""
+        oldest = self._store.oldest()
+        if oldest is None:
+            return None
+        last, count = oldest
+        overrun = {
+            name: Lane(last, lane.dropped + last - max(lane.cursor, last - count))
+            for name, lane in lanes.items()
+            if lane.cursor < last
+        }
+        # The places first: a crash in between counts nothing twice.
+        self._store.commit(Commit(newest, lanes=overrun))
+        self.bytes -= self._store.trim(passed=last, before=time.time() + 1, most=1)
+        return overrun
