@@ -1,7 +1,8 @@
-"""How long to wait before the next try: doubling, jittered, forgotten after a healthy spell."""
+"""How long to wait: before the next try (doubling, jittered, forgotten after a healthy spell), or in line."""
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 
@@ -31,3 +32,18 @@ class Backoff:
 
     def reset(self) -> None:
         self._failures = 0
+
+
+class Pace:
+    """At most so many a second, evenly."""
+
+    def __init__(self, per_second: float) -> None:
+        self._gap = 1 / per_second
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        now = time.monotonic()
+        # Up to a second's worth may be saved up, so that a short burst does not queue.
+        self._next = max(self._next + self._gap, now - 1.0)
+        if self._next > now:
+            await asyncio.sleep(self._next - now)

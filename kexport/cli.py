@@ -1,51 +1,242 @@
 """The command line, and the only place that exits. Heavy imports stay inside the commands."""
 
+# ruff: noqa: PLC0415  (`kexport --help` must not wait for a Kubernetes client)
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import io
 import os
 import signal
 import sys
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
+from kexport.arguments import parser
 from kexport.errors import ConfigError, KexportError
+from kexport.terminal import mask, plain, takes_colour
+
+if TYPE_CHECKING:  # names for annotations; the modules behind them are what is heavy
+    from kexport.config import ClusterConfig, Config
+
+DONE, FAILED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 130
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="kexport")
-    sub = parser.add_subparsers(dest="command", required=True)
-    run = sub.add_parser("run")
-    run.add_argument("-c", "--config", type=Path, default=Path("config.toml"))
-    arguments = parser.parse_args()
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    arguments = parser().parse_args(argv)
+    sys.exit(_attempt(arguments))
+
+
+def _attempt(arguments: argparse.Namespace) -> int:
     try:
-        _run(arguments)
+        code = _COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
     except ConfigError as error:
-        print(f"kexport: {error}", file=sys.stderr)
-        sys.exit(2)
+        return _complain(error, MISCONFIGURED)
     except KexportError as error:
-        print(f"kexport: {error}", file=sys.stderr)
-        sys.exit(1)
+        return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `kexport resources | head`: the interpreter's own flush at exit must find nobody to complain about.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    from kexport import config, plugins, telemetry
+def _complain(problem: object, code: int) -> int:
+    print(f"kexport: {plain(str(problem))}", file=sys.stderr)
+    return code
+
+
+# -- the commands -----------------------------------------------------------------------------------------
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from kexport.engine import Engine
 
-    loaded = config.load(arguments.config, plugins.load().types)
-    telemetry.set_up_logs(masks={v: n for v, n in loaded.secrets.items() if len(v) > 3})
+    loaded = _load(arguments)
+    try:
+        asyncio.run(_until_signal(Engine(loaded).run))
+    except KexportError as error:
+        raise type(error)(mask(str(error), loaded.secrets)) from error
+    return DONE
 
-    async def go():
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
 
-        def on_signal():
-            if stop.is_set():
-                os._exit(1)
-            stop.set()
+def _check(arguments: argparse.Namespace) -> int:
+    from kexport import check, findings
 
-        for s in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(s, on_signal)
-        await Engine(loaded).run(stop)
+    _set_up_logs(arguments, level="ERROR")
 
-    asyncio.run(go())
+    async def checked() -> int:
+        report = await check.check(
+            arguments.config, max_wait_seconds=arguments.timeout, tell=None if arguments.output else print
+        )
+        if arguments.output:
+            print(findings.document(report))
+        if report.stuck:
+            _leave(report.code)  # the thread in which a plugin waits for ever would keep the process alive
+        return report.code
+
+    return asyncio.run(checked())
+
+
+def _resources(arguments: argparse.Namespace) -> int:
+    from kexport import describe
+
+    _set_up_logs(arguments, level="WARNING")
+    catalogue = asyncio.run(describe.ask(_cluster(arguments))).catalogue
+    print(describe.resources(catalogue, style=arguments.output or "table"))
+    if catalogue.unavailable:
+        _complain(f"these groups did not answer: {', '.join(catalogue.unavailable)}", DONE)
+    return DONE
+
+
+def _plugins(arguments: argparse.Namespace) -> int:
+    from kexport import describe, plugins
+
+    found, style = plugins.load(), arguments.output or "table"
+    if arguments.settings:
+        print(describe.settings_of(found, arguments.settings, style=style))
+    else:
+        print(describe.plugins(found, style=style, verbose=arguments.verbose))
+    return DONE
+
+
+def _schema(_arguments: argparse.Namespace) -> int:
+    import json
+
+    from kexport import plugins, schema
+
+    found = plugins.load()
+    for name, problem in found.problems.items():
+        _complain(f"plugin {name} could not be loaded, its sinks are left out: {problem}", DONE)
+    print(json.dumps(schema.document(found.types.values()), indent=2, ensure_ascii=False))
+    return DONE
+
+
+def _rbac(arguments: argparse.Namespace) -> int:
+    import yaml
+
+    from kexport import describe, plan, rbac
+
+    root = _load(arguments, level="WARNING").root
+    if arguments.offline:
+        catalogue = rbac.assume(root.resources)
+    else:
+        catalogue = asyncio.run(describe.ask(_cluster(arguments, root.cluster))).catalogue
+    grantee = rbac.Grantee(arguments.name, arguments.namespace, arguments.service_account or arguments.name)
+    streams = plan.streams(root.resources, catalogue)
+    manifests = rbac.manifests(streams, grantee, identity=not root.cluster.name)
+    print(yaml.safe_dump_all(manifests, sort_keys=False, explicit_start=True), end="")
+    return DONE
+
+
+def _tail(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from kexport import describe, tail
+
+    _set_up_logs(arguments, level="WARNING")
+    cluster = _cluster(arguments)
+    names = [name for each in arguments.resources for name in each.split(",") if name]
+
+    options = tail.Options(
+        cluster,
+        names,
+        namespaces=arguments.namespace or (),
+        label_selector=arguments.selector,
+        field_selector=arguments.field_selector,
+        since_now=arguments.since_now,
+        style=arguments.output or "line",
+        coloured=not arguments.no_color and takes_colour(sys.stdout),
+    )
+
+    async def follow(stop: asyncio.Event) -> None:
+        await tail.tail(options, stop)
+        _leave(DONE)  # a write into a pipe that nobody empties would keep its thread, and so the process
+
+    with contextlib.suppress(KeyboardInterrupt):
+        # Asked first, so that a wrong address ends it at once; the engine would go on trying.
+        uid = asyncio.run(describe.ask(cluster)).uid
+        options = options._replace(cluster=msgspec.structs.replace(cluster, name=uid or "unknown"))
+        asyncio.run(_until_signal(follow))
+    return DONE
+
+
+def _demo(_arguments: argparse.Namespace) -> int:
+    import importlib
+
+    importlib.import_module("kexport.demo").main()
+    return DONE
+
+
+_COMMANDS = {
+    "check": _check,
+    "demo": _demo,
+    "plugins": _plugins,
+    "rbac": _rbac,
+    "resources": _resources,
+    "run": _run,
+    "schema": _schema,
+    "tail": _tail,
+}
+
+
+# -- what several commands need ---------------------------------------------------------------------------
+
+
+async def _until_signal(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Do it until SIGTERM or SIGINT; at the second signal leave at once, with nothing durable lost."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(FAILED)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    await work(stop)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit without waiting for threads."""
+    sys.stderr.flush()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _load(arguments: argparse.Namespace, *, level: str = "INFO") -> Config:
+    """The configuration file; logs are set up, with its secrets masked."""
+    from kexport import config, plugins, telemetry
+
+    _set_up_logs(arguments, level=level)
+    found = plugins.load()
+    for name, problem in found.problems.items():
+        telemetry.get_log("plugins").warning("a plugin could not be loaded", plugin=name, problem=problem)
+    loaded = config.load(arguments.config, found.types)
+    _set_up_logs(arguments, level=level, masks={v: n for v, n in loaded.secrets.items() if len(v) > 3})
+    return loaded
+
+
+def _set_up_logs(arguments: argparse.Namespace, *, level: str, masks: dict[str, str] | None = None) -> None:
+    from kexport import telemetry
+
+    telemetry.set_up_logs(style=arguments.log_format, level=arguments.log_level or level, masks=masks)
+
+
+def _cluster(arguments: argparse.Namespace, configured: ClusterConfig | None = None) -> ClusterConfig:
+    """Which API server: the configuration's, unless the command line names one."""
+    from kexport.config import ClusterConfig
+
+    if arguments.kubeconfig or arguments.context or arguments.url:
+        return ClusterConfig(kubeconfig=arguments.kubeconfig, context=arguments.context, url=arguments.url)
+    if configured is None and arguments.config:
+        configured = _load(arguments, level="WARNING").root.cluster
+    return configured or ClusterConfig()

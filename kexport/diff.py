@@ -14,8 +14,8 @@ import msgspec
 from kexport.change import ChangeType, Known, Metadata, Origin
 from kexport.encoder import Encoder, now
 from kexport.event import Event
+from kexport.places import Resync
 from kexport.snapshot import Snapshot, Staged
-from kexport.store import Resync
 
 PORTION = 500
 

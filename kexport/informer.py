@@ -22,9 +22,9 @@ from kexport.event import Event
 from kexport.journal import Journal
 from kexport.kube import INACTIVITY_SECONDS, Client
 from kexport.lines import decode_bookmark, decode_line, decode_metadata
+from kexport.places import Position, Resync
 from kexport.shape import Shaper
 from kexport.snapshot import Snapshot
-from kexport.store import Position, Resync
 from kexport.telemetry import StreamStats, get_log
 
 SHORT_WATCH_SECONDS = 1.0

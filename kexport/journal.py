@@ -11,46 +11,36 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import TypeVar
 
-from kexport import statedir
 from kexport.change import Known, StreamKey
 from kexport.config import JournalConfig
+from kexport.disk import Disk
 from kexport.errors import ConfigError, JournalError
 from kexport.event import Event
 from kexport.pending import Batch, Pending
+from kexport.places import Lane, Position
 from kexport.recent import Recent
 from kexport.retention import Retention
-from kexport.store import Lane, Position, Store, connect, lay_out
 from kexport.telemetry import get_log
+from kexport.waiting import settled, wait_set
 
-MEMORY = ":memory:"
 CROWDED_BYTES = 16 << 20  # appended and not yet committed: beyond this the reader waits for the disk
 FULL_COMMIT_BYTES = 1 << 20
 LANE_COMMIT_SECONDS = 0.1  # a cursor that is lost costs repeats only, so it may wait for company
 TICK_SECONDS = 1.0
 RETRY_SECONDS = 1.0
-T = TypeVar("T")
 _log = get_log("journal")
 
 
 class Journal:
     """Open with `Journal.open`; `run` must be running for anything to become durable."""
 
-    def __init__(
-        self, config: JournalConfig, directory: statedir.StateDir | None, thread: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, config: JournalConfig, disk: Disk) -> None:
         self._config = config
-        self._directory = directory
-        self._thread = thread
-        self._read_thread = ThreadPoolExecutor(1, thread_name_prefix="kexport-journal-read")
-        self._store: Store
-        self._reader: Store
+        self._disk = disk
         self.cluster_uid = ""
         self.positions: dict[StreamKey, Position] = {}
         self._lanes: dict[str, Lane] = {}
@@ -69,42 +59,29 @@ class Journal:
     @classmethod
     async def open(cls, config: JournalConfig, *, lanes: Sequence[str]) -> Journal:
         """Hold the directory and read the places; raises ConfigError, JournalLockedError, JournalError."""
-        thread = ThreadPoolExecutor(1, thread_name_prefix="kexport-journal")
-        directory = None
+        journal = cls(config, await Disk.open(config))
         try:
-            if config.path != MEMORY:
-                directory = statedir.hold(Path(config.path).expanduser())
-            journal = cls(config, directory, thread)
-            await journal._run(journal._load, list(lanes))
+            await journal._disk.do(journal._load, list(lanes))
         except BaseException:
-            thread.shutdown()
-            if directory:
-                directory.release()
+            await journal._disk.close()
             raise
         return journal
 
     def _load(self, lanes: list[str]) -> None:
-        if self._directory is None:
-            connection = connect(MEMORY)
-            lay_out(connection)
-            self._store = self._reader = Store(connection)
-        else:
-            statedir.prepare(self._directory)
-            self._store = Store(connect(self._directory.file, synchronous=self._config.synchronous))
-            self._reader = Store(connect(self._directory.file))
-        gone = self._store.forget_lanes(lanes)
+        store = self._disk.store
+        gone = store.forget_lanes(lanes)
         if gone:
             _log.warning("sinks are no longer configured, and their positions are forgotten", sinks=gone)
-        self._store.register_lanes(lanes)
-        self._lanes = self._store.lanes()
-        self.cluster_uid = self._store.meta("cluster")
-        self._appended = self.committed = self._store.last()
-        self._retention = Retention(self._config, self._store)
+        store.register_lanes(lanes)
+        self._lanes = store.lanes()
+        self.cluster_uid = store.meta("cluster")
+        self._appended = self.committed = store.last()
+        self._retention = Retention(self._config, store)
 
     @property
     def directory(self) -> Path | None:
         """Where the journal and what belongs to it lie; None in memory."""
-        return self._directory.path if self._directory else None
+        return self._disk.directory
 
     async def register(self, streams: Iterable[StreamKey], *, cluster_uid: str) -> None:
         """Make room for these streams; `positions` then holds the place of each.
@@ -116,9 +93,9 @@ class Journal:
                 f"the journal in {self._config.path} belongs to another cluster (kube-system namespace"
                 f" {self.cluster_uid}, here {cluster_uid}); name another journal.path for this one"
             )
-        await self._run(self._store.register_streams, list(streams), cluster_uid)
+        await self._disk.do(self._disk.store.register_streams, list(streams), cluster_uid)
         self.cluster_uid = self.cluster_uid or cluster_uid
-        self.positions = await self._run(self._store.positions)
+        self.positions = await self._disk.do(self._disk.store.positions)
 
     # -- the informers' side ------------------------------------------------------------------------------
 
@@ -169,7 +146,7 @@ class Journal:
     async def known(self, stream: StreamKey) -> dict[str, Known]:
         """The index of one stream as of now: key -> uid and resourceVersion."""
         await self.flush()
-        return await self._run(self._store.known, stream)
+        return await self._disk.do(self._disk.store.known, stream)
 
     # -- the lanes' side ----------------------------------------------------------------------------------
 
@@ -206,18 +183,7 @@ class Journal:
         if after >= self.committed:
             return ()
         recent = self._recent.after(after)
-        return recent if recent is not None else await self._run_reader(self._read, after)
-
-    def _read(self, after: int) -> list[Event]:
-        events: list[Event] = []
-        for chunk in self._reader.read(after):
-            first = chunk.last - len(chunk.lines) + 1
-            events += [
-                Event(line, position=position)
-                for position, line in enumerate(chunk.lines, start=first)
-                if position > after
-            ]
-        return events
+        return recent if recent is not None else await self._disk.read(after)
 
     # -- the writer ---------------------------------------------------------------------------------------
 
@@ -232,14 +198,14 @@ class Journal:
 
     async def _gather(self) -> None:
         """Wait for something to write, and a moment longer for company."""
-        await _wait(self._wanted, TICK_SECONDS)
+        await wait_set(self._wanted, TICK_SECONDS)
         self._wanted.clear()
         deadline = monotonic() + LANE_COMMIT_SECONDS
         while self._idle and (left := deadline - monotonic()) > 0 and self._dirty_lanes:
-            await _wait(self._wanted, left)
+            await wait_set(self._wanted, left)
             self._wanted.clear()
         if not self._idle:
-            await _wait(self._hurry, self._config.commit_seconds)
+            await wait_set(self._hurry, self._config.commit_seconds)
 
     async def _commit(self) -> None:
         """Write what has gathered, however long the disk refuses; nothing newer is reported or shown before.
@@ -250,8 +216,8 @@ class Journal:
             return
         batch = self._take()
         while True:
-            work = asyncio.ensure_future(self._run(self._store.commit, batch.commit))
-            cancelled = await _settled(work)
+            work = self._disk.do(self._disk.store.commit, batch.commit)
+            cancelled = await settled(work)
             try:
                 stored = work.result()
             except sqlite3.OperationalError as error:  # full, read-only, I/O error: may pass
@@ -306,7 +272,7 @@ class Journal:
         if not self._retention.due:
             return
         before = dict(self._lanes)
-        overrun = await self._run(self._retention.trim, before, self.committed)
+        overrun = await self._disk.do(self._retention.trim, before, self.committed)
         for name, lane in overrun.items():
             # The lane went on meanwhile: it never goes back, and what it was told stays told.
             now = self._lanes[name]
@@ -323,36 +289,4 @@ class Journal:
         try:
             await self._commit()
         finally:
-            await self._run(self._store.close)
-            if self._reader is not self._store:
-                await self._run_reader(self._reader.close)
-            self._thread.shutdown()
-            self._read_thread.shutdown()
-            if self._directory:
-                self._directory.release()
-
-    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-    async def _run_reader(self, work: Callable[..., T], *arguments: object) -> T:
-        """On a connection and thread of its own: catching up never holds up a commit."""
-        thread = self._thread if self._reader is self._store else self._read_thread
-        return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Until the event is set, or so many seconds; not `wait_for`, which can swallow a cancellation (3.11)."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
-
-
-async def _settled(work: asyncio.Future[int]) -> bool:
-    """Wait until `work` is done, come what may; whether we were cancelled meanwhile."""
-    cancelled = False
-    while not work.done():
-        try:
-            await asyncio.wait([work])
-        except asyncio.CancelledError:
-            cancelled = True
-    return cancelled
+            await self._disk.close()

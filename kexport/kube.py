@@ -21,6 +21,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from typing_extensions import override
 
+from kexport.backoff import Pace
 from kexport.change import RawObject, Resource
 from kexport.config import ClusterConfig
 from kexport.credentials import Credentials
@@ -88,7 +89,7 @@ class Client:
         self._retired: list[ApiClient] = []
         self._renewing = asyncio.Lock()
         self._checked_at = 0.0
-        self._pace = _Pace(config.list_requests_per_second)
+        self._pace = Pace(config.list_requests_per_second)
         self.watch_list = True
         """Whether the server is believed to serve WatchList; an informer that learns otherwise says so."""
 
@@ -284,18 +285,3 @@ async def allowed(client: Client, verb: str, resource: Resource, namespace: str 
         await client.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
     )
     return bool(answer.get("status", {}).get("allowed"))
-
-
-class _Pace:
-    """At most so many a second, evenly."""
-
-    def __init__(self, per_second: float) -> None:
-        self._gap = 1 / per_second
-        self._next = 0.0
-
-    async def wait(self) -> None:
-        now = time.monotonic()
-        # Up to a second's worth may be saved up, so that a short burst does not queue.
-        self._next = max(self._next + self._gap, now - 1.0)
-        if self._next > now:
-            await asyncio.sleep(self._next - now)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kexport.change import Known, StreamKey
 from kexport.event import Event
-from kexport.store import Commit, Lane, Position
+from kexport.places import Commit, Lane, Position
 
 
 class Batch(NamedTuple):

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 
 from kexport.config import JournalConfig
-from kexport.store import Commit, Lane, Store
+from kexport.places import Commit, Lane
+from kexport.store import Store
 
 TRIM_SECONDS = 1.0
 

@@ -68,8 +68,9 @@ def prepare(directory: StateDir) -> None:
     Raises ConfigError for a file of a newer version, which must not be touched.
     """
     if not directory.file.exists():
-        # A first start has no history to lose; a left-over WAL means that the file was taken away.
-        _create(directory, lost="" if not _leftovers(directory) else _set_aside(directory, "file missing"))
+        # A first start has no history to lose. A key or a write-ahead log says that there was one.
+        had_one = _leftovers(directory) or (directory.path / KEY_FILE).exists()
+        _create(directory, lost=_set_aside(directory, "file missing") if had_one else "")
         return
     problem = _problem(directory.file)
     if problem:

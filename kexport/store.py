@@ -18,6 +18,7 @@ import zstandard
 
 from kexport.change import Known, StreamKey
 from kexport.errors import JournalError
+from kexport.places import Commit, Lane, Position, Resync
 
 APPLICATION_ID = 0x6B657870  # "kexp"
 SCHEMA_VERSION = 1
@@ -34,52 +35,11 @@ CREATE TABLE lanes (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL, dropped INTE
 """
 
 
-class Resync(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A comparison under way: the stream's state must be read anew before its watch may go on.
-
-    It stands in the journal until the last inferred change is in, so that a crash in the middle can't be
-    mistaken for a stream that is up to date.
-    """
-
-    reason: str
-    since: str = ""
-    """The version up to which everything is known; "" when nothing is."""
-    at: str = ""
-    """The oldest version that the server could still watch from: list there, and lose nothing after it."""
-    added: int = 0
-    modified: int = 0
-    deleted: int = 0
-
-
-class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where a stream goes on: watch from `version`; "" means never listed; `resync` first, if it is set."""
-
-    version: str = ""
-    resync: Resync | None = None
-
-
-class Lane(NamedTuple):
-    """A sink's place: every event up to `cursor` is done; `dropped` were given up unseen (drop_oldest)."""
-
-    cursor: int
-    dropped: int = 0
-
-
 class Chunk(NamedTuple):
     """Consecutive events as they lie on disk; the last of `lines` is at position `last`."""
 
     last: int
     lines: list[bytes]
-
-
-class Commit(NamedTuple):
-    """What one transaction writes; `lines` follow position `last` of the events before them."""
-
-    last: int
-    lines: Sequence[bytes] = ()
-    positions: Mapping[StreamKey, Position] = {}
-    objects: Mapping[StreamKey, Mapping[str, Known | None]] = {}
-    lanes: Mapping[str, Lane] = {}
 
 
 class Store:

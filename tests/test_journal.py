@@ -21,7 +21,7 @@ from kexport.config import JournalConfig
 from kexport.errors import ConfigError, JournalLockedError
 from kexport.event import Event
 from kexport.journal import Journal
-from kexport.store import Position
+from kexport.places import Commit, Lane, Position
 from kexport.testing import make_event
 
 PODS = StreamKey("pods/*")
@@ -102,8 +102,8 @@ async def test_events_index_and_position_of_one_append_are_all_there_or_none(tmp
         await journal.flush()
     # A lane whose place cannot be written makes the transaction fail at its very end.
     with closing(store.connect(tmp_path / "journal.db")) as db:
-        broken: Any = store.Lane(None)  # type: ignore[arg-type]
-        late = store.Commit(
+        broken: Any = Lane(None)  # type: ignore[arg-type]
+        late = Commit(
             5, [b"{}"], {PODS: Position(version="7")}, {PODS: {"y": Known("u", "7")}}, {"a": broken}
         )
         with pytest.raises(sqlite3.IntegrityError):

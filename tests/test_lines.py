@@ -16,7 +16,7 @@ chunks = st.lists(
 )
 
 
-def line(kind, **members):
+def line(kind, /, **members):
     return json.dumps({"type": kind, "object": members}).encode()
 
 

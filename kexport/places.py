@@ -1,0 +1,51 @@
+"""Where things stand: a stream's place in the cluster's history, a sink's place in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from kexport.change import Known, StreamKey
+
+
+class Resync(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A comparison under way: the stream's state must be read anew before its watch may go on.
+
+    It stands in the journal until the last inferred change is in, so that a crash in the middle can't be
+    mistaken for a stream that is up to date.
+    """
+
+    reason: str
+    since: str = ""
+    """The version up to which everything is known; "" when nothing is."""
+    at: str = ""
+    """The oldest version that the server could still watch from: list there, and lose nothing after it."""
+    added: int = 0
+    modified: int = 0
+    deleted: int = 0
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a stream goes on: watch from `version`; "" means never listed; `resync` first, if it is set."""
+
+    version: str = ""
+    resync: Resync | None = None
+
+
+class Lane(NamedTuple):
+    """A sink's place: every event up to `cursor` is done; `dropped` were given up unseen (drop_oldest)."""
+
+    cursor: int
+    dropped: int = 0
+
+
+class Commit(NamedTuple):
+    """What one transaction writes; `lines` follow position `last` of the events before them."""
+
+    last: int
+    lines: Sequence[bytes] = ()
+    positions: Mapping[StreamKey, Position] = {}
+    objects: Mapping[StreamKey, Mapping[str, Known | None]] = {}
+    lanes: Mapping[str, Lane] = {}

@@ -1,0 +1,25 @@
+"""Waiting that neither loses a cancellation nor leaves work half known."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+
+async def wait_set(event: asyncio.Event, seconds: float) -> None:
+    """Until the event is set, or so many seconds; not `wait_for`, which can swallow a cancellation (3.11)."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
+async def settled(work: asyncio.Future[Any]) -> bool:
+    """Wait until `work` is done, come what may; whether we were cancelled meanwhile."""
+    cancelled = False
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
