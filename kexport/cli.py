@@ -162,9 +162,11 @@ def _tail(arguments: argparse.Namespace) -> int:
         _leave(DONE)  # a write into a pipe that nobody empties would keep its thread, and so the process
 
     with contextlib.suppress(KeyboardInterrupt):
-        # Asked first, so that a wrong address ends it at once; the engine would go on trying.
-        uid = asyncio.run(describe.ask(cluster)).uid
-        options = options._replace(cluster=msgspec.structs.replace(cluster, name=uid or "unknown"))
+        # Asked first, so that a wrong address or name ends it at once; the engine would go on trying.
+        found = asyncio.run(describe.ask(cluster))
+        for name in names:
+            found.catalogue.find(name)
+        options = options._replace(cluster=msgspec.structs.replace(cluster, name=found.uid or "unknown"))
         asyncio.run(_until_signal(follow))
     return DONE
 

@@ -92,7 +92,8 @@ class Lane:
                     deadline = deadline or time.monotonic() + limits.max_wait_seconds
                 else:
                     self._stats.filtered += 1
-            if batch and not await self._more(after, deadline):
+            full = len(batch) >= limits.max_events or size >= limits.max_bytes
+            if batch and (full or not await self._more(after, deadline)):
                 return batch, after
             if not batch:
                 # What was filtered is done, too: say so before waiting for what may be long in coming.

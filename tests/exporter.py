@@ -112,6 +112,11 @@ def toml(
         "resources": list(resources),
         "sinks": {"memory": {"type": "memory", "retry": {"min_seconds": 0.01, "max_seconds": 0.05}}},
     }
+    return toml_of(document)
+
+
+def toml_of(document: dict[str, Any]) -> str:
+    """Tables and arrays of tables of plain values."""
     lines = []
     for name, table in document.items():
         tables = table if isinstance(table, list) else [table]

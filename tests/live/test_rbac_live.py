@@ -1,0 +1,85 @@
+"""What `kexport rbac` prints, granted by a real API server, is what `kexport check` asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.commandline import CommandLine
+from tests.testbed import Cluster
+
+ROOT = "/apis/rbac.authorization.k8s.io/v1"
+RESOURCES = """
+[[resources]]
+resource = "deploy"
+namespaces = ["rbac-live"]
+[[resources]]
+resource = "configmaps"
+namespaces = ["rbac-live-*"]
+[[resources]]
+resource = "nodes"
+"""
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture
+def applied(cluster: Cluster) -> Iterator[list[str]]:
+    """The paths of what a test made, to be taken away again."""
+    made: list[str] = []
+    yield made
+    for path in reversed(made):
+        cluster.api.request("DELETE", path)
+
+
+def create(cluster: Cluster, made: list[str], manifest: dict[str, Any]) -> None:
+    """As `kubectl apply` would; for the user "reader" in place of the service account."""
+    if "subjects" in manifest:
+        subject = {"kind": "User", "name": "reader", "apiGroup": "rbac.authorization.k8s.io"}
+        manifest["subjects"] = [subject]
+    namespace = manifest["metadata"].get("namespace")
+    where = f"/namespaces/{namespace}" if namespace else ""
+    path = f"{ROOT}{where}/{manifest['kind'].lower()}s"
+    status, body = cluster.api.request("POST", path, manifest)
+    assert status == 201, body
+    made.append(f"{path}/{manifest['metadata']['name']}")
+
+
+async def test_what_rbac_prints_is_what_check_needs(cluster: Cluster, shell: CommandLine, applied: list[str]):
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "rbac-live"}}
+    cluster.api.request("POST", "/api/v1/namespaces", namespace)
+    shell.configure(f"kubeconfig = '{cluster.api.kubeconfig('reader')}'", resources=RESOURCES)
+
+    code, out, _ = await shell.run("check", "-o", "json")
+    problems = [each["text"] for each in json.loads(out)["checks"] if each["status"] == "problem"]
+    assert code == 2
+    assert any("may not list or watch deployments.apps in namespace rbac-live;" in each for each in problems)
+    assert any("may not list or watch nodes in the cluster;" in each for each in problems)
+    assert any("kube-system" in each for each in problems)
+
+    admin = str(cluster.api.kubeconfig())
+    code, out, err = await shell.run("rbac", "--kubeconfig", admin, "--name", "rbac-live")
+    assert code == 0, err
+    for manifest in yaml.safe_load_all(out):
+        create(cluster, applied, manifest)
+
+    code, out, err = await shell.run("check")
+    assert code == 0, out + err
+    assert "may list and watch configmaps in all namespaces" in out
+
+
+async def test_resources_has_all_that_a_real_server_serves(cluster: Cluster, shell: CommandLine):
+    arguments = ("resources", "--kubeconfig", str(cluster.api.kubeconfig()))
+    names = (await shell.run(*arguments, "-o", "name")).out.splitlines()
+    assert {"pods", "deployments.apps", "customresourcedefinitions.apiextensions.k8s.io"} <= set(names)
+    table = (await shell.run(*arguments)).out
+    assert "selfsubjectaccessreviews" in table
+    assert len(table.splitlines()) == len(names) + 1

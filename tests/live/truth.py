@@ -1,0 +1,150 @@
+"""What really happened, from sources that kexport has no part in, and the verdict on what it delivered."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.testbed import ApiServer, Etcd
+
+Object = tuple[str, str]
+"""(resource, namespace/name)"""
+History = dict[Object, list[int]]
+"""For each object the resourceVersions that it went through, deletions included, in order."""
+
+
+class RawWatch(threading.Thread):
+    """A plain watch of one collection over a connection of its own; it must never be interrupted."""
+
+    def __init__(self, api: ApiServer, resource: str, path: str) -> None:
+        super().__init__(name=f"raw watch {resource}", daemon=True)
+        self._resource = resource
+        address = urlsplit(api.url)
+        context = ssl.create_default_context(cafile=str(api.ca_file))
+        self._connection = http.client.HTTPSConnection(address.hostname or "", address.port, context=context)
+        headers = {"Authorization": f"Bearer {api.token}"}
+        self._connection.request("GET", path, headers=headers)
+        listing = json.load(self._connection.getresponse())
+        self.start_version = int(listing["metadata"]["resourceVersion"])
+        query = f"?watch=1&resourceVersion={self.start_version}&timeoutSeconds=3000"
+        self._connection.request("GET", path + query, headers=headers)
+        self._response = self._connection.getresponse()
+        self.history: History = defaultdict(list)
+        self.start()
+
+    def run(self) -> None:
+        try:
+            for line in self._response:
+                event = json.loads(line)
+                assert event["type"] in {"ADDED", "MODIFIED", "DELETED"}, event
+                metadata = event["object"]["metadata"]
+                key = f"{metadata['namespace']}/{metadata['name']}"
+                self.history[self._resource, key].append(int(metadata["resourceVersion"]))
+        except (OSError, ValueError, AttributeError, http.client.HTTPException):
+            pass  # closed below
+
+    def close(self) -> None:
+        if self._connection.sock:
+            self._connection.sock.shutdown(2)
+        self.join(10)
+        self._connection.close()
+
+
+def etcd_history(etcd: Etcd, prefixes: Mapping[str, str], *, since: int, until_key: str) -> History:
+    """etcd's own history after revision `since`, up to the first write of `until_key`.
+
+    `prefixes` maps a resource to its keys' prefix; needs etcd not to have been compacted behind `since`.
+    """
+    address = urlsplit(etcd.client_url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+    everything = {
+        "key": _base64("/registry/"),
+        "range_end": _base64("/registry0"),
+        "start_revision": str(since + 1),
+    }
+    connection.request("POST", "/v3/watch", json.dumps({"create_request": everything}))
+    history: History = defaultdict(list)
+    try:
+        for line in connection.getresponse():
+            result = json.loads(line)["result"]
+            assert not result.get("compact_revision"), "etcd was compacted; the truth is gone"
+            for event in result.get("events", []):
+                key = base64.b64decode(event["kv"]["key"]).decode()
+                if key == until_key:
+                    return history
+                for resource, prefix in prefixes.items():
+                    if key.startswith(prefix):
+                        history[resource, key.removeprefix(prefix)].append(int(event["kv"]["mod_revision"]))
+    finally:
+        connection.close()
+    raise AssertionError("etcd's watch ended before the last key")
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@dataclass
+class Verdict:
+    """What a sink holds, against the truth."""
+
+    changes: int = 0
+    delivered: int = 0
+    repeated: int = 0
+    lost: list[Any] = field(default_factory=list)
+    invented: list[Any] = field(default_factory=list)
+    out_of_order: list[Any] = field(default_factory=list)
+    differing_repeats: list[Any] = field(default_factory=list)
+
+    @property
+    def flawless(self) -> bool:
+        return not (self.lost or self.invented or self.out_of_order or self.differing_repeats)
+
+    def __str__(self) -> str:
+        return (
+            f"changes {self.changes}, delivered {self.delivered}, lost {len(self.lost)},"
+            f" invented {len(self.invented)}, out of order {len(self.out_of_order)},"
+            f" repeated {self.repeated} ({len(self.differing_repeats)} with other bytes)"
+        )
+
+
+def judge(lines: Iterable[bytes], truth: History, *, skip: Sequence[str] = ()) -> Verdict:
+    """Compare CloudEvents, in the order in which they arrived, with what happened to each object.
+
+    `skip` are origins that the truth says nothing about, such as the first listing.
+    """
+    verdict = Verdict(changes=sum(map(len, truth.values())))
+    seen: dict[str, bytes] = {}
+    newest: dict[Object, int] = defaultdict(int)
+    arrived: dict[Object, set[int]] = defaultdict(set)
+    for line in lines:
+        event = json.loads(line)
+        if not event["type"].startswith("io.kexport.object."):
+            continue
+        if event["id"] in seen:
+            verdict.repeated += 1
+            if seen[event["id"]] != line:
+                verdict.differing_repeats.append(event["id"])
+            continue
+        seen[event["id"]] = line
+        thing, version = (event["resource"], event["subject"]), int(event["resourceversion"])
+        if version < newest[thing]:
+            verdict.out_of_order.append((thing, newest[thing], version))
+        newest[thing] = max(newest[thing], version)
+        if event["origin"] in skip:
+            continue
+        verdict.delivered += 1
+        arrived[thing].add(version)
+        if version not in truth.get(thing, ()):
+            verdict.invented.append((thing, version, event["type"], event["origin"]))
+    for thing, versions in truth.items():
+        verdict.lost += [(thing, version) for version in versions if version not in arrived[thing]]
+    return verdict

@@ -1,0 +1,162 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kexport.arguments import parser
+from kexport.testing.cluster import FakeCluster
+from tests.commandline import CommandLine, read_until
+
+COMMANDS = ["run", "check", "rbac", "demo", "tail", "resources", "plugins", "schema"]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+def pod(name: str) -> dict[str, object]:
+    spec = {"containers": [{"name": "main", "image": "app"}]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+async def test_the_help_names_every_command_and_the_exit_codes(shell: CommandLine):
+    code, out, err = await shell.run("--help")
+    assert (code, err) == (0, "")
+    for command in COMMANDS:
+        assert f"\n    {command} " in out
+    assert "2  the configuration (or the command line) must be changed" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as exit_:
+        parser().parse_args([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"examples:\n  kexport {command}" in capsys.readouterr().out
+
+
+def test_the_command_line_alone_imports_nothing_heavy():
+    names = "import kexport.cli, sys; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", names], text=True).split()
+    heavy = {"aiohttp", "kubernetes", "yaml", "zstandard", "sqlite3", "kexport.engine", "importlib.metadata"}
+    assert not heavy & set(loaded)
+
+
+async def test_version(shell: CommandLine):
+    assert (await shell.run("--version")).out == "kexport 0.1.0\n"
+
+
+async def test_a_wrong_command_line_is_exit_code_2(shell: CommandLine):
+    assert (await shell.run("exprot")).code == 2
+    assert (await shell.run()).code == 2
+
+
+def test_log_options_may_stand_before_and_after_the_command():
+    before = parser().parse_args(["--log-format", "json", "--log-level", "debug", "run"])
+    after = parser().parse_args(["run", "--log-format", "json", "--log-level", "debug"])
+    assert before == after
+    assert (after.log_format, after.log_level) == ("json", "debug")
+    assert parser().parse_args(["run"]).log_format == "text"
+
+
+async def test_a_missing_configuration_is_one_line_and_exit_code_2(shell: CommandLine):
+    code, out, err = await shell.run("run")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1] == "kexport: config.toml: cannot be read: No such file or directory"
+
+
+async def test_run_exports_and_one_signal_stops_it_cleanly(shell: CommandLine):
+    async with FakeCluster() as cluster:
+        cluster.create(pod("web"))
+        shell.configure(f"url = '{cluster.url}'")
+        process = await shell.start("run")
+        await read_until(process.stderr, "stream synced")
+        cluster.create(pod("late"))
+        process.send_signal(signal.SIGTERM)
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (0, b"")
+    assert b"stopped" in err
+    events = [json.loads(line) for line in (shell.folder / "events.jsonl").read_text().splitlines()]
+    assert events[0]["subject"] == "default/web"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal_ends_it_at_once(shell: CommandLine, number: signal.Signals):
+    async with FakeCluster() as cluster:
+        shell.configure(f"url = '{cluster.url}'", more="shutdown_seconds = 3600", sink="mode = 'stubborn'")
+        process = await shell.start("run")
+        await read_until(process.stderr, "stream synced")
+        process.send_signal(number)
+        await read_until(process.stderr, "stopping")
+        process.send_signal(number)
+        await process.communicate()
+    assert process.returncode == 1
+
+
+async def test_it_stops_while_the_cluster_is_unreachable(shell: CommandLine):
+    shell.configure("url = 'http://127.0.0.1:1'")
+    process = await shell.start("run")
+    await read_until(process.stderr, "API server not available")
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    assert process.returncode == 0
+
+
+async def test_logs_as_json_are_json_on_every_line(shell: CommandLine):
+    async with FakeCluster() as cluster:
+        shell.configure(f"url = '{cluster.url}'")
+        process = await shell.start("run", "--log-format", "json")
+        seen = await read_until(process.stderr, "stream synced")
+        process.send_signal(signal.SIGTERM)
+        _, rest = await process.communicate()
+    entries = [json.loads(line) for line in (seen + rest.decode()).splitlines()]
+    assert entries[-1]["message"] == "stopped"
+
+
+async def test_a_configuration_that_a_sink_refuses_is_exit_code_2_without_its_secret(shell: CommandLine):
+    shell.environment["PASSWORD"] = "hunter22"
+    async with FakeCluster() as cluster:
+        shell.configure(f"url = '{cluster.url}'", sink="mode = 'choosy'\npassword = '${PASSWORD}'")
+        code, _, err = await shell.run("run")
+    assert code == 2
+    assert "password ${PASSWORD} is refused; name another" in err.splitlines()[-1]
+    assert "hunter22" not in err
+
+
+async def test_a_broken_plugin_that_is_not_configured_is_a_warning(shell: CommandLine):
+    shell.install("broken", "there_is_no_such_module")
+    async with FakeCluster() as cluster:
+        shell.configure(f"url = '{cluster.url}'")
+        process = await shell.start("run")
+        seen = await read_until(process.stderr, "stream synced")
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+    assert "WARNING a plugin could not be loaded plugin=broken" in seen
+    assert process.returncode == 0
+
+
+async def test_a_journal_in_use_is_exit_code_1(shell: CommandLine):
+    async with FakeCluster() as cluster:
+        shell.configure(f"url = '{cluster.url}'")
+        first = await shell.start("run")
+        await read_until(first.stderr, "stream synced")
+        code, _, err = await shell.run("run")
+        first.send_signal(signal.SIGTERM)
+        await first.communicate()
+    assert code == 1
+    assert f"kexport: the journal in state is in use by process {first.pid}" in err
+
+
+async def test_a_reader_that_left_is_no_error(shell: CommandLine):
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        code, _, err = await shell.run("plugins", stdout=writing)
+    finally:
+        os.close(writing)
+    assert (code, err) == (0, "")
