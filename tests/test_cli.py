@@ -76,7 +76,6 @@ async def test_run_exports_and_one_signal_stops_it_cleanly(shell: CommandLine):
         shell.configure(f"url = '{cluster.url}'")
         process = await shell.start("run")
         await read_until(process.stderr, "stream synced")
-        cluster.create(pod("late"))
         process.send_signal(signal.SIGTERM)
         out, err = await process.communicate()
     assert (process.returncode, out) == (0, b"")
