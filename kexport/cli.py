@@ -172,10 +172,9 @@ def _tail(arguments: argparse.Namespace) -> int:
 
 
 def _demo(_arguments: argparse.Namespace) -> int:
-    import importlib
+    from kexport import demo
 
-    importlib.import_module("kexport.demo").main()
-    return DONE
+    return demo.main()
 
 
 _COMMANDS = {

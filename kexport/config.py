@@ -17,6 +17,7 @@ from msgspec import Meta
 from kexport.errors import ConfigError
 from kexport.settings import check_keys, nearest, reword
 from kexport.sink import BatchConfig, SinkConfig, SinkType
+from kexport.terminal import mask
 from kexport.variables import fill_in
 
 T = TypeVar("T")
@@ -179,6 +180,13 @@ def parse(text: str, types: Mapping[str, SinkType[Any]]) -> Config:
         raise ConfigError(f"is not valid TOML: {error}") from error
     secrets: dict[str, str] = {}
     document = fill_in(document, secrets)
+    try:
+        return _checked(document, types, secrets)
+    except ConfigError as error:
+        raise ConfigError(mask(str(error), secrets)) from error.__cause__
+
+
+def _checked(document: Any, types: Mapping[str, SinkType[Any]], secrets: dict[str, str]) -> Config:
     check_keys(document, Root, place="")
     root = _convert(document, Root, place="")
     sinks = {name: _sink(name, table, types) for name, table in root.sinks.items()}

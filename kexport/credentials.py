@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
@@ -68,7 +69,7 @@ class Credentials:
         try:
             await load_kube_config(
                 config_file=os.pathsep.join(map(str, files)),
-                context=self._config.context or None,
+                context=self._config.context or _current_context(files),
                 client_configuration=settings,
                 persist_config=False,
             )
@@ -82,14 +83,26 @@ class Credentials:
         return tuple(_stamp(path) for path in self._files)
 
 
-def token_files(kubeconfigs: list[Path]) -> list[Path]:
-    """The `tokenFile`s that these kubeconfigs name; the loader reads each once and forgets it."""
+def _current_context(kubeconfigs: list[Path]) -> str | None:
+    """As kubectl merges: the first file that sets it wins; the loader would take the last one's."""
+    for path in filter(Path.exists, kubeconfigs):
+        if context := _read(path).get("current-context"):
+            return str(context)
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
     import yaml  # noqa: PLC0415  (only kubeconfig users pay for it)
 
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return document if isinstance(document, dict) else {}
+
+
+def token_files(kubeconfigs: list[Path]) -> list[Path]:
+    """The `tokenFile`s that these kubeconfigs name; the loader reads each once and forgets it."""
     found: list[Path] = []
     for path in filter(Path.exists, kubeconfigs):
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        users = [each.get("user") or {} for each in document.get("users") or []]
+        users = [each.get("user") or {} for each in _read(path).get("users") or []]
         found += [path.parent / user["tokenFile"] for user in users if "tokenFile" in user]
     return found
 

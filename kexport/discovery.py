@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from kexport.change import Resource
-from kexport.errors import ApiError, ConfigError
+from kexport.errors import ApiError, ConfigError, ProtocolError
 from kexport.kube import Client
 from kexport.settings import nearest
 
@@ -88,7 +88,7 @@ async def discover(client: Client) -> Catalogue:
     core, groups = await asyncio.gather(
         client.get("/api", accept=AGGREGATED), client.get("/apis", accept=AGGREGATED)
     )
-    documents = [msgspec.json.decode(core), msgspec.json.decode(groups)]
+    documents = [_document("/api", core), _document("/apis", groups)]
     if all(document.get("kind") == "APIGroupDiscoveryList" for document in documents):
         return _aggregated([item for document in documents for item in document.get("items", [])])
     return await _legacy(client, *documents)
@@ -120,6 +120,15 @@ def _aggregated(groups: Iterable[dict[str, Any]]) -> Catalogue:
     return _catalogue(resources, unavailable)
 
 
+def _document(path: str, body: bytes) -> dict[str, Any]:
+    """The JSON object that `body` must be; raises ProtocolError, for a login page for example."""
+    try:
+        document = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ProtocolError(f"{path} did not answer as an API server does: {error}") from error
+    return document
+
+
 async def _legacy(client: Client, core: dict[str, Any], groups: dict[str, Any]) -> Catalogue:
     wanted = [("", version) for version in core.get("versions", ["v1"])]
     for group in groups.get("groups", []):
@@ -134,8 +143,8 @@ async def _legacy(client: Client, core: dict[str, Any], groups: dict[str, Any]) 
 async def _group_version(client: Client, group: str, version: str) -> list[Resource] | None:
     path = f"/apis/{group}/{version}" if group else f"/api/{version}"
     try:
-        document = msgspec.json.decode(await client.get(path))
-    except (ApiError, msgspec.DecodeError):
+        document = _document(path, await client.get(path))
+    except (ApiError, ProtocolError):
         return None
     return [
         Resource(

@@ -104,11 +104,12 @@ class Encoder:
 
 
 def _id(change: ChangeType, metadata: Metadata) -> str:
+    uid = metadata.uid or metadata.key  # a few kinds, such as ComponentStatus, have no uid
     if change is ChangeType.DELETED:
-        return f"{metadata.uid}/deleted"
+        return f"{uid}/deleted"
     if change is ChangeType.LEFT:
-        return f"{metadata.uid}/{metadata.resourceVersion}/left"
-    return f"{metadata.uid}/{metadata.resourceVersion}"
+        return f"{uid}/{metadata.resourceVersion}/left"
+    return f"{uid}/{metadata.resourceVersion}"
 
 
 def dropped_events(cluster: str, sink: str, *, dropped: int, until: int) -> Event:

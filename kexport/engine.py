@@ -15,12 +15,12 @@ import msgspec
 
 from kexport import plan, route, statedir
 from kexport.backoff import Backoff
-from kexport.change import Stream
+from kexport.change import Metadata, Stream
 from kexport.config import Config
 from kexport.delivery import Lane
 from kexport.discovery import Catalogue, discover
 from kexport.encoder import Encoder
-from kexport.errors import ApiError, ConfigError, ConnectionLostError
+from kexport.errors import ApiError, ConfigError, ConnectionLostError, ProtocolError
 from kexport.informer import Informer
 from kexport.journal import Journal
 from kexport.kube import Client
@@ -39,11 +39,17 @@ class Cluster(NamedTuple):
     catalogue: Catalogue
 
 
+class _Object(msgspec.Struct):
+    metadata: Metadata
+
+
 async def survey(client: Client) -> Cluster:
     """The cluster's identity and what it serves; raises ApiError or ConnectionLostError."""
     try:
-        namespace = msgspec.json.decode(await client.get("/api/v1/namespaces/kube-system"))
-        uid = str(namespace["metadata"]["uid"])
+        namespace = await client.get("/api/v1/namespaces/kube-system")
+        uid = msgspec.json.decode(namespace, type=_Object).metadata.uid
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"the namespace kube-system is not an object: {error}") from error
     except ApiError as error:
         if error.status not in {403, 404}:
             raise
@@ -106,7 +112,7 @@ class Engine:
         while True:
             try:
                 return await survey(self._client)
-            except (ApiError, ConnectionLostError) as error:
+            except (ApiError, ConnectionLostError, ProtocolError) as error:
                 wait = backoff.next(error.retry_after if isinstance(error, ApiError) else None)
                 _log.warning("API server not available", error=error, again_in_seconds=round(wait, 1))
                 await asyncio.sleep(wait)

@@ -13,6 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 import aiohttp
@@ -25,7 +26,7 @@ from kexport.backoff import Pace
 from kexport.change import RawObject, Resource
 from kexport.config import ClusterConfig
 from kexport.credentials import Credentials
-from kexport.errors import ApiError, ConnectionLostError, ProtocolError
+from kexport.errors import ApiError, ConfigError, ConnectionLostError, ProtocolError
 from kexport.lines import LineSplitter, Status
 
 PAGE_ITEMS = 500
@@ -34,6 +35,7 @@ CONNECT_SECONDS = 10.0
 LIST_SECONDS = 60.0  # without a byte
 CREDENTIAL_CHECK_SECONDS = 5.0
 JSON = "application/json"
+USER_AGENT = f"kexport/{version('kexport')}"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -126,7 +128,7 @@ class Client:
             body = await self._body("GET", path, wanted)
             try:
                 page = _page.decode(body)
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise ProtocolError(f"the list of {path} is not one: {error}") from error
             yield page
             if not page.metadata.continue_:
@@ -236,16 +238,20 @@ class Client:
             if instead_of is not None and instead_of not in (self._lists, self._watches):
                 return  # somebody else already did
             settings = await self._credentials.load()
+            try:
+                lists, watches = _api(settings, fresh=False), _api(settings, fresh=True)
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+                raise ConfigError(
+                    "cluster.kubeconfig: a certificate or key in it cannot be used: " + describe(error)
+                ) from error
             self._retired += [api for api in (self._lists, self._watches) if api]
-            self._lists, self._watches = _api(settings, fresh=False), _api(settings, fresh=True)
+            self._lists, self._watches = lists, watches
 
 
 def _api(settings: Configuration, *, fresh: bool) -> ApiClient:
-    from kexport import __version__  # noqa: PLC0415  (the package's door imports nothing of ours)
-
     api = ApiClient(settings)
     api.rest_client = _Transport(settings, fresh=fresh)
-    api.user_agent = f"kexport/{__version__}"
+    api.user_agent = USER_AGENT
     return api
 
 

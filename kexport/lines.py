@@ -27,7 +27,7 @@ class Status(msgspec.Struct, frozen=True):
         if self.details and self.details.retryAfterSeconds:
             retry_after = self.details.retryAfterSeconds
         message = self.message[:500] or f"HTTP {http_status}"
-        return ApiError(message, status=self.code or http_status, reason=self.reason, retry_after=retry_after)
+        return ApiError(message, status=http_status or self.code, reason=self.reason, retry_after=retry_after)
 
 
 class _Bookmark(msgspec.Struct, frozen=True):
@@ -99,7 +99,7 @@ def decode_line(line: bytes) -> WatchLine:
     """The parts of a line; raises ApiError for an ERROR line, ProtocolError for anything unknown."""
     try:
         decoded = _line.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ProtocolError(f"a watch line that is not one: {error}: {line[:200]!r}") from error
     if decoded.type == "ERROR":
         raise status_error(msgspec.json.encode(decoded.object))

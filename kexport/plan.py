@@ -67,12 +67,13 @@ def dropped(transforms: Iterable[TransformConfig], resource: Resource, catalogue
     """The paths that the transforms cut out of this resource's objects."""
     paths = []
     for number, transform in enumerate(transforms):
-        if any(matches(name, resource, catalogue) for name in transform.resources):
-            for text in transform.drop:
-                try:
-                    paths.append(parse_path(text))
-                except ConfigError as error:
-                    raise ConfigError(f"transforms[{number}].drop: {error}") from error
+        place = f"transforms[{number}].resources"
+        try:
+            if any(matches(name, resource, catalogue) for name in transform.resources):
+                place = f"transforms[{number}].drop"
+                paths += [parse_path(text) for text in transform.drop]
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from error
     return paths
 
 

@@ -80,4 +80,8 @@ def _register(module: object, *, name: str = "") -> Plugin:
     answers = manager.hook.kexport_sinks()
     if not answers:
         raise ConfigError(f"plugin {name!r} has no @hookimpl def kexport_sinks()")
-    return Plugin(name, name, "", tuple(kind for answer in answers for kind in answer))
+    sinks = tuple(kind for answer in answers for kind in answer)
+    for kind in sinks:
+        if not isinstance(kind, SinkType):
+            raise ConfigError(f"plugin {name!r} returns {type(kind).__name__} where a SinkType belongs")
+    return Plugin(name, name, "", sinks)

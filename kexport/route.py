@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from kexport.config import RouteConfig, SinkSettings
+from kexport.errors import ConfigError
 from kexport.event import OBJECT, Event
 
 Wanted = Callable[[Event], bool]
@@ -41,11 +42,14 @@ def filters(
 ) -> dict[str, Wanted]:
     """For each sink, whether it wants an event.
 
-    Without routes every sink gets everything, except one that only serves as another's `rejects_to`.
+    Raises ConfigError for a resource that does not exist. Without routes every sink gets everything, except one that only serves as another's `rejects_to`.
     """
     by_sink: dict[str, list[Route]] = {name: [] for name in sinks}
-    for config in routes:
-        resources = [name for pattern in config.resources for name in resolve(pattern)]
+    for number, config in enumerate(routes):
+        try:
+            resources = [name for pattern in config.resources for name in resolve(pattern)]
+        except ConfigError as error:
+            raise ConfigError(f"routes[{number}].resources: {error}") from error
         route = Route(
             frozenset(resources) if config.resources else None, config.namespaces, frozenset(config.changes)
         )

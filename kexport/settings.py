@@ -18,12 +18,13 @@ def check_keys(table: object, struct: type[msgspec.Struct], *, place: str) -> No
     """Raise ConfigError for the first key, at any depth, that `struct` doesn't have."""
     if not isinstance(table, Mapping):
         return
-    hints = typing.get_type_hints(struct)
+    hints = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
     for key, value in table.items():
         here = f"{place}.{key}" if place else key
         if key not in hints:
             where = f"{place}: " if place else ""
             raise ConfigError(f"{where}unknown key {key!r}{nearest(key, hints)}; known: {', '.join(hints)}")
+        _check_choice(value, hints[key], here)
         inner = _struct_in(hints[key])
         if inner is None:
             continue
@@ -32,6 +33,16 @@ def check_keys(table: object, struct: type[msgspec.Struct], *, place: str) -> No
                 check_keys(each, inner, place=f"{here}[{number}]")
         else:
             check_keys(value, inner, place=here)
+
+
+def _check_choice(value: object, hint: Any, place: str) -> None:
+    """Raise ConfigError for a value that is none of a Literal's, with the choices."""
+    while typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    choices = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal and isinstance(value, str) and value not in choices:
+        known = ", ".join(map(repr, choices))
+        raise ConfigError(f"{place}: unknown choice {value!r}{nearest(value, choices)}; choices: {known}")
 
 
 def _struct_in(hint: Any) -> type[msgspec.Struct] | None:

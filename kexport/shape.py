@@ -60,7 +60,9 @@ class Shaper:
             members = self._redact(members)
         for path in self._drop:
             _remove(members, path)
-        return _encoder.encode(members)
+        shaped = _encoder.encode(members)
+        # A server that indents would break an event, and with it a chunk, into lines.
+        return msgspec.json.format(shaped, indent=-1) if b"\n" in shaped else shaped
 
     def _redact(self, members: RawObject) -> RawObject:
         for name in ("data", "stringData"):

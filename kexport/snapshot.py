@@ -78,10 +78,10 @@ class Snapshot:
         metadata = decode_metadata(members)
         if not self.stream.wants(metadata.namespace):
             return
+        self.objects += 1
         if metadata.key in self._late:
             self.replace(members)
             return
-        self.objects += 1
         before = self.missing.pop(metadata.key, None)
         if before == Known(metadata.uid, metadata.resourceVersion):
             return
@@ -101,7 +101,11 @@ class Snapshot:
 
     def remove(self, members: RawObject) -> None:
         """An object was deleted while it was being listed."""
-        key = decode_metadata(members).key
+        metadata = decode_metadata(members)
+        if not self.stream.wants(metadata.namespace):
+            return
+        key = metadata.key
+        self.objects -= 1
         self._late[key] = None
         if key in self._known:
             self.missing[key] = self._known[key]

@@ -28,7 +28,7 @@ class Log:
         self._fields = fields
 
     def bind(self, **fields: object) -> Log:
-        return Log(self._logger, **self._fields, **fields)
+        return Log(self._logger, **{**self._fields, **fields})
 
     def debug(self, sentence: str, **fields: object) -> None:
         self._write(logging.DEBUG, sentence, fields)
@@ -82,7 +82,10 @@ class _Formatter(logging.Formatter):
 class TextFormatter(_Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={_plain(value)}" for key, value in self.fields(record).items())
+        # Masked before they are quoted, where a quote in a secret would have become an escape.
+        fields = "".join(
+            f" {key}={_plain(self.mask(str(value)))}" for key, value in self.fields(record).items()
+        )
         line = f"{self.stamp(record)} {record.levelname:<7} {record.getMessage()}{fields}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
@@ -108,8 +111,7 @@ class JsonFormatter(_Formatter):
         return value if isinstance(value, bool | int | float | None) else self.mask(str(value))
 
 
-def _plain(value: object) -> str:
-    text = str(value)
+def _plain(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=\n\r\t\x1b') else text
 
 

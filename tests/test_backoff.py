@@ -1,8 +1,11 @@
-"""Waits double, are jittered, heed the other side, and begin anew after health."""
+"""Waits double, are jittered, heed the other side, and begin anew after health; and a pace is kept."""
+
+import asyncio
+import time
 
 import pytest
 
-from kexport.backoff import Backoff
+from kexport.backoff import Backoff, Pace
 
 
 def test_the_first_wait_is_about_the_minimum():
@@ -62,3 +65,17 @@ def test_a_wait_is_no_healthy_spell():
     backoff.next()
     assert backoff.next() >= 1
     assert backoff.next() >= 2
+
+
+async def test_a_seconds_worth_may_go_at_once():
+    pace = Pace(100)
+    async with asyncio.timeout(0.5):
+        for _ in range(100):
+            await pace.wait()
+
+
+async def test_what_goes_beyond_keeps_the_pace():
+    pace = Pace(100)
+    started = time.monotonic()
+    await asyncio.gather(*(pace.wait() for _ in range(120)))
+    assert time.monotonic() - started >= 0.15

@@ -179,7 +179,7 @@ async def test_an_exec_plugin_is_run_at_every_load(tmp_path):
         "command": str(script),
         "interactiveMode": "Never",
     }
-    path = write_kubeconfig(tmp_path / "config", **{"exec": login})
+    path = write_kubeconfig(tmp_path / "config", exec=login)
     credentials, settings = await load(path)
     await credentials.load()
     assert settings.api_key["BearerToken"] == "Bearer from-exec"
@@ -255,13 +255,13 @@ async def test_a_rotated_token_is_used_before_the_server_complains(cluster, tmp_
 
 
 async def test_an_open_watch_goes_on_while_credentials_are_renewed(cluster, tmp_path):
-    async with connected(cluster.kubeconfig(tmp_path)) as client:
-        async with client.watch(MAPS, {"resourceVersion": str(cluster.revision)}) as batches:
-            cluster.token = "new"
-            cluster.kubeconfig(tmp_path)
-            await client.get(MAPS)
-            cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}})
-            assert b'"ADDED"' in (await anext(batches))[0]
+    query = {"resourceVersion": str(cluster.revision)}
+    async with connected(cluster.kubeconfig(tmp_path)) as client, client.watch(MAPS, query) as batches:
+        cluster.token = "new"
+        cluster.kubeconfig(tmp_path)
+        await client.get(MAPS)
+        cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}})
+        assert b'"ADDED"' in (await anext(batches))[0]
 
 
 async def test_missing_credentials_are_refused_before_anything_is_sent(tmp_path):
@@ -271,11 +271,10 @@ async def test_missing_credentials_are_refused_before_anything_is_sent(tmp_path)
     await client.close()
 
 
-@pytest.mark.parametrize("ca", ["bm8gY2VydGlmaWNhdGU=", "!"])
-async def test_a_certificate_authority_that_is_none_is_refused(tmp_path, ca):
+async def test_a_certificate_authority_that_is_none_is_refused(tmp_path):
     path = write_kubeconfig(tmp_path / "config", server="https://127.0.0.1:1")
     text = path.read_text(encoding="utf-8").replace(
-        "server:", f"certificate-authority-data: '{ca}'\n    server:"
+        "server:", "certificate-authority-data: bm9uZQ==\n    server:"
     )
     path.write_text(text, encoding="utf-8")
     client = Client(ClusterConfig(kubeconfig=str(path)))

@@ -10,9 +10,9 @@ from kexport.change import Known, Resource, Stream
 from kexport.diff import PORTION, portions
 from kexport.encoder import Encoder
 from kexport.lines import decode_line
+from kexport.places import Resync
 from kexport.shape import Shaper
 from kexport.snapshot import Snapshot
-from kexport.store import Resync
 
 MAPS = Resource(group="", version="v1", name="configmaps", kind="ConfigMap", namespaced=True)
 STREAM = Stream(resource=MAPS)
@@ -137,6 +137,13 @@ def test_an_object_made_again_while_it_was_listed_is_both_as_well():
     meanwhile = [("remove", "shop/a", old), ("add", "shop/a", new)]
     found = diff({"shop/a": old}, {"shop/a": old}, meanwhile=meanwhile)
     assert said(found) == [("deleted", "shop/a"), ("added", "shop/a")]
+
+
+def test_namespaces_that_are_not_wanted_are_no_difference():
+    stream = Stream(resource=MAPS, only_namespaces=("shop-*",))
+    listed = {"shop-1/a": Known("a", "1"), "web/b": Known("b", "1")}
+    gone = [("remove", "web/b", Known("b", "1"))]
+    assert said(diff({}, listed, stream=stream, meanwhile=gone)) == [("added", "shop-1/a")]
 
 
 def test_with_a_selector_what_is_missing_has_left():

@@ -21,8 +21,6 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encodi
 class Cut(bytes):
     """An answer after which the connection breaks; after others it stays open, silent."""
 
-    __slots__ = ()
-
 
 class Server:
     """A server that says what it is told to; `requests` are (number of the connection, head)."""
@@ -119,9 +117,6 @@ async def failure(client, path=MAPS):
     return caught.value
 
 
-# -- lists ------------------------------------------------------------------------------------------------
-
-
 async def test_pages_go_on_until_there_is_no_continue(cluster, client):
     made = [f"map-{number:04d}" for number in range(1001)]
     for name in made:
@@ -143,15 +138,9 @@ async def test_a_continue_is_sent_without_the_version_that_it_carries():
     async with scripted(page("a", proceed="x"), page("b")) as (server, client):
         assert names([page async for page in client.pages(MAPS, query)]) == ["a", "b"]
     first, second = (parse_qs(urlsplit(head.split()[1]).query) for _, head in server.requests)
-    assert first == {
-        "resourceVersion": ["7"], "resourceVersionMatch": ["Exact"], "labelSelector": ["a=b"], "limit": ["500"],
-    }  # fmt: skip
-    assert second == {"labelSelector": ["a=b"], "limit": ["500"], "continue": ["x"]}
-
-
-async def test_a_list_in_one_piece_has_no_limit(cluster, client):
-    _ = [page async for page in client.pages(MAPS, {}, paged=False)]
-    assert cluster.requests[-1].path == MAPS
+    selected = {"labelSelector": ["a=b"], "limit": ["500"]}
+    assert first == selected | {"resourceVersion": ["7"], "resourceVersionMatch": ["Exact"]}
+    assert second == selected | {"continue": ["x"]}
 
 
 @pytest.mark.parametrize(
@@ -161,18 +150,6 @@ async def test_a_list_that_does_not_parse_to_its_end_is_none(body):
     async with scripted(answer(body)) as (_, client):
         with pytest.raises(ProtocolError, match=f"the list of {MAPS} is not one"):
             _ = [page async for page in client.pages(MAPS, {})]
-
-
-async def test_a_second_page_that_fails_fails_the_list():
-    async with scripted(page("a", proceed="x"), answer({"code": 410, "reason": "Expired"}, "410 Gone")) as (
-        _,
-        client,
-    ):
-        pages = client.pages(MAPS, {})
-        await anext(pages)
-        with pytest.raises(ApiError) as caught:
-            await anext(pages)
-    assert caught.value.expired
 
 
 async def test_lists_keep_their_connection():
@@ -193,7 +170,9 @@ async def test_a_request_says_who_asks():
     assert re.search(r"(?i)^user-agent: kexport/\d", server.requests[0][1], re.MULTILINE)
 
 
-# -- answers that are none --------------------------------------------------------------------------------
+async def failure_of(said):
+    async with scripted(said) as (_, client):
+        return await failure(client)
 
 
 async def test_a_status_says_what_is_wrong(cluster, client):
@@ -203,27 +182,22 @@ async def test_a_status_says_what_is_wrong(cluster, client):
 
 
 async def test_a_retry_after_header_is_kept():
-    async with scripted(answer(b"busy", "429 Too Many Requests", "Retry-After: 7")) as (_, client):
-        error = await failure(client)
+    error = await failure_of(answer(b"busy", "429 Too Many Requests", "Retry-After: 7"))
     assert (error.status, error.retry_after, str(error)) == (429, 7, "busy")
 
 
 async def test_the_seconds_in_a_status_count_more_than_the_header():
     body = {"kind": "Status", "code": 429, "message": "busy", "details": {"retryAfterSeconds": 9}}
-    async with scripted(answer(body, "429 Too Many Requests", "Retry-After: 7")) as (_, client):
-        assert (await failure(client)).retry_after == 9
+    assert (await failure_of(answer(body, "429 Too Many Requests", "Retry-After: 7"))).retry_after == 9
 
 
 async def test_a_retry_after_date_is_not_taken_for_seconds():
     date = "Retry-After: Wed, 21 Oct 2026 07:28:00 GMT"
-    async with scripted(answer(b"", "503 Service Unavailable", date)) as (_, client):
-        error = await failure(client)
-    assert (error.retry_after, str(error)) == (None, "HTTP 503")
+    assert (await failure_of(answer(b"", "503 Service Unavailable", date))).retry_after is None
 
 
 async def test_an_error_page_is_shown_cut_short():
-    async with scripted(answer(b"<html>" + b"x" * 10_000, "502 Bad Gateway")) as (_, client):
-        error = await failure(client)
+    error = await failure_of(answer(b"<html>" + b"x" * 10_000, "502 Bad Gateway"))
     assert error.status == 502
     assert str(error).startswith("<html>xxx")
     assert len(str(error)) <= 200
@@ -231,14 +205,13 @@ async def test_an_error_page_is_shown_cut_short():
 
 async def test_a_gateways_own_code_does_not_hide_the_http_status():
     # JSON, but no Status: gRPC gateways and cloud proxies number their errors in their own way.
-    async with scripted(answer({"code": 7, "message": "no"}, "403 Forbidden")) as (_, client):
-        assert (await failure(client)).status == 403
+    assert (await failure_of(answer({"code": 7, "message": "no"}, "403 Forbidden"))).status == 403
 
 
 async def test_a_refused_connection_is_a_lost_one():
     async with FakeCluster() as gone, connected(url=gone.url) as client:
         await gone.stop_listening()
-        with pytest.raises(ConnectionLostError, match="cannot reach the API server http://127.0.0.1"):
+        with pytest.raises(ConnectionLostError, match=r"cannot reach the API server http://127\.0\.0\.1"):
             await client.get(MAPS)
 
 
@@ -259,27 +232,11 @@ async def test_an_answer_that_breaks_off_is_a_lost_connection(broken):
             await client.get(MAPS)
 
 
-# -- watches ----------------------------------------------------------------------------------------------
-
-
 async def test_lines_are_whole_however_the_server_cuts_them():
     text = b'{"type":"ADDED"}\n{"type":"MODIFIED"}\n'
     pieces = b"".join(chunk(bytes([byte])) for byte in text)
     async with scripted(CHUNKED + pieces + chunk(b"")) as (_, client):
         assert await read(client) == [b'{"type":"ADDED"}', b'{"type":"MODIFIED"}']
-
-
-async def test_a_watch_gives_lines_as_they_come(cluster, client):
-    async with client.watch(MAPS, {"resourceVersion": str(cluster.revision)}) as batches:
-        for name in ("a", "b"):
-            cluster.create(config_map(name))
-            (line,) = await anext(batches)
-            assert json.loads(line)["object"]["metadata"]["name"] == name
-
-
-async def test_a_watch_that_the_server_closes_ends():
-    async with scripted(CHUNKED + chunk(b"one\n") + chunk(b"")) as (_, client):
-        assert await read(client) == [b"one"]
 
 
 async def test_an_unfinished_last_line_is_dropped():

@@ -60,8 +60,7 @@ def test_a_line_of_exactly_the_limit_passes():
 def test_a_line_beyond_the_limit_is_refused_however_it_comes(parts):
     splitter = LineSplitter(4)
     with pytest.raises(ProtocolError, match="more than 4 bytes"):
-        for part in parts:
-            splitter.feed(part)
+        _ = [splitter.feed(part) for part in parts]
 
 
 def test_many_lines_may_be_more_than_the_limit_together():

@@ -6,7 +6,7 @@ from kexport.change import Resource
 from kexport.config import ResourceConfig, TransformConfig
 from kexport.discovery import Catalogue
 from kexport.errors import ConfigError
-from kexport.plan import dropped, streams
+from kexport.plan import dropped, entry, streams
 
 RW = ("get", "list", "watch")
 PODS = Resource(
@@ -91,6 +91,13 @@ def test_the_same_stream_twice_is_one_stream():
         "pods/*",
         "deployments.apps/*",
     ]
+
+
+def test_one_entry_alone_can_be_planned():
+    (stream,) = entry(ResourceConfig(resource="pods"), CATALOGUE, number=3)
+    assert stream.resource == PODS
+    with pytest.raises(ConfigError, match=r"^resources\[3\]\.resource: unknown resource"):
+        entry(ResourceConfig(resource="podz"), CATALOGUE, number=3)
 
 
 def test_an_unknown_resource_is_refused_with_its_place_and_a_suggestion():

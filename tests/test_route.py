@@ -1,7 +1,10 @@
 """Which sink gets which event."""
 
+import pytest
+
 from kexport.config import RetryConfig, RouteConfig, SinkSettings
 from kexport.encoder import dropped_events
+from kexport.errors import ConfigError
 from kexport.event import GAP, SYNCED
 from kexport.route import filters
 from kexport.sink import BatchConfig, Sink, SinkConfig, SinkType
@@ -136,3 +139,12 @@ def test_a_gap_in_the_sinks_own_journal_passes_a_route_without_resources():
     assert wants(
         RouteConfig(sinks=("audit",), changes=("added",)), dropped_events("c", "audit", dropped=1, until=2)
     )
+
+
+def test_an_unknown_resource_in_a_route_is_refused_with_its_place():
+    def nothing_is_served(pattern):
+        raise ConfigError(f"unknown resource {pattern!r}")
+
+    routes = [RouteConfig(sinks=("audit",)), RouteConfig(sinks=("audit",), resources=("podz",))]
+    with pytest.raises(ConfigError, match=r"^routes\[1\]\.resources: unknown resource 'podz'"):
+        filters(routes, {"audit": sink("audit")}, nothing_is_served)

@@ -74,6 +74,14 @@ def test_a_dropped_path_goes_and_nothing_else_does(obj, path, style):
     assert shape(shaper, obj, style) == drop(drop(obj, ("metadata", "managedFields")), path)
 
 
+@settings(max_examples=50, deadline=None)
+@given(objects, st.integers(1, 4))
+def test_an_indented_object_is_written_in_one_line(obj, indent):
+    shaped = PLAIN.shape(members(obj, {"indent": indent}))
+    assert b"\n" not in shaped
+    assert json.loads(shaped) == drop(obj, ("metadata", "managedFields"))
+
+
 def test_siblings_of_what_goes_stay_byte_for_byte():
     raw = {
         "metadata": msgspec.Raw(b'{"labels" : {"n" : "\\u00e9"}, "managedFields": [1]}'),
@@ -129,7 +137,7 @@ def test_a_malformed_path_is_refused_and_shown(text):
 
 
 def test_an_empty_path_is_refused_with_an_example():
-    with pytest.raises(ConfigError, match="empty; write metadata.labels"):
+    with pytest.raises(ConfigError, match=r"empty; write metadata\.labels"):
         parse_path("")
 
 

@@ -20,11 +20,10 @@ from kexport.testing.cluster import FakeCluster
 MAPS = Resource(group="", version="v1", name="configmaps", kind="ConfigMap", namespaced=True, verbs=("list",))
 STREAM = Stream(resource=MAPS)
 SHAPER = Shaper("configmaps", b"key")
-EXPIRED = {"kind": "Status", "code": 410, "reason": "Expired", "message": "the provided token is too old"}
 
 
-def config_map(name, version="1", *, uid="", namespace="default", **more):
-    metadata = {"name": name, "namespace": namespace, "uid": uid or f"uid-{name}", "resourceVersion": version}
+def config_map(name, version="1", *, uid="", **more):
+    metadata = {"name": name, "namespace": "default", "uid": uid or f"uid-{name}", "resourceVersion": version}
     return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, **more}
 
 
@@ -47,27 +46,8 @@ def answer(body, status="200 OK"):
 
 
 def page(*objects, proceed="", version="9"):
-    items = [
-        {name: each for name, each in obj.items() if name not in {"kind", "apiVersion"}} for obj in objects
-    ]
     metadata = {"resourceVersion": version, "continue": proceed}
-    return {"kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": items}
-
-
-class Server:
-    """Says what it is told to, an answer a connection; `paths` are what it was asked for."""
-
-    def __init__(self, *answers: bytes) -> None:
-        self._answers = list(answers)
-        self.paths: list[str] = []
-
-    async def talk(self, reader, writer):
-        try:
-            self.paths.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
-            writer.write(self._answers.pop(0))
-            await writer.drain()
-        finally:
-            writer.close()
+    return {"kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": objects}
 
 
 @asynccontextmanager
@@ -83,15 +63,18 @@ async def connected(url, *, watch_list=True):
 
 @asynccontextmanager
 async def scripted(*answers, watch_list=False):
-    server = Server(*answers)
-    listening = await asyncio.start_server(server.talk, "127.0.0.1", 0)
-    try:
-        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    """A client of a server that gives these answers, one a connection, and the paths it was asked for."""
+    left, paths = list(answers), []
+
+    async def talk(reader, writer):
+        paths.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
+        writer.write(left.pop(0))
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with connected(url, watch_list=watch_list) as client:
-            yield server, client
-    finally:
-        listening.close()
-        await listening.wait_closed()
+            yield paths, client
 
 
 @pytest.fixture(params=[True, False], ids=["by watch", "by pages"])
@@ -115,30 +98,29 @@ def keys(snapshot):
 
 
 def known(*objects):
-    return {
-        f"{each['metadata']['namespace']}/{each['metadata']['name']}": Known(
-            each["metadata"]["uid"], each["metadata"]["resourceVersion"]
-        )
-        for each in objects
-    }
+    found = [each["metadata"] for each in objects]
+    return {f"default/{each['name']}": Known(each["uid"], each["resourceVersion"]) for each in found}
 
 
 def maps(cluster, *names):
-    return [
-        cluster.create(
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": name}}
-        )
-        for name in names
-    ]
+    kind = {"apiVersion": "v1", "kind": "ConfigMap"}
+    return [cluster.create(kind | {"metadata": {"name": name}, "data": {"a": name}}) for name in names]
 
 
-# -- a whole listing --------------------------------------------------------------------------------------
+async def read(cluster, snapshot, *, at=""):
+    async with connected(cluster.url) as client:
+        await take(client, snapshot, at=at)
+
+
+async def by_pages(snapshot, *answers):
+    async with scripted(*answers) as (paths, client):
+        await take(client, snapshot)
+        return paths
 
 
 async def test_what_is_staged_is_what_is_there(cluster, snapshot):
     maps(cluster, *(f"map-{number}" for number in range(600)))
-    async with connected(cluster.url) as client:
-        await take(client, snapshot)
+    await read(cluster, snapshot)
     there = {each["metadata"]["name"]: each for each in cluster.list("configmaps")}
     for each in there.values():
         each["metadata"].pop("managedFields", None)
@@ -148,8 +130,7 @@ async def test_what_is_staged_is_what_is_there(cluster, snapshot):
 
 async def test_listed_objects_say_what_they_are_as_watched_ones_do(cluster, snapshot):
     maps(cluster, "a")
-    async with connected(cluster.url) as client:
-        await take(client, snapshot)
+    await read(cluster, snapshot)
     (found,) = staged(snapshot)
     assert found.object.startswith(b'{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"')
 
@@ -160,29 +141,18 @@ async def test_unchanged_objects_are_counted_but_not_staged(cluster):
     cluster.delete("configmaps", "default", "gone")
     before = known(same, changed, gone)
     with Snapshot(STREAM, SHAPER, before) as snapshot:
-        async with connected(cluster.url) as client:
-            await take(client, snapshot)
+        await read(cluster, snapshot)
         (found,) = staged(snapshot)
         assert (found.metadata.name, found.before) == ("changed", before["default/changed"])
         assert snapshot.objects == 2
         assert snapshot.missing == known(gone)
 
 
-async def test_namespaces_that_are_not_wanted_are_left_out(cluster):
-    maps(cluster, "a")
-    with Snapshot(Stream(resource=MAPS, only_namespaces=("shop-*",)), SHAPER, {}) as snapshot:
-        async with connected(cluster.url) as client:
-            await take(client, snapshot)
-        assert keys(snapshot) == []
-        assert snapshot.objects == 0
-
-
 async def test_a_past_version_is_listed_as_it_was(cluster, snapshot):
     maps(cluster, "a")
     then = str(cluster.revision)
     maps(cluster, "b")
-    async with connected(cluster.url) as client:
-        await take(client, snapshot, at=then)
+    await read(cluster, snapshot, at=then)
     assert (keys(snapshot), snapshot.version) == (["default/a"], then)
 
 
@@ -190,9 +160,8 @@ async def test_a_version_that_is_forgotten_is_an_expiry_and_no_other_list(cluste
     then = str(cluster.revision)
     maps(cluster, "a")
     cluster.compact()
-    async with connected(cluster.url) as client:
-        with pytest.raises(ApiError) as caught:
-            await take(client, snapshot, at=then)
+    with pytest.raises(ApiError) as caught:
+        await read(cluster, snapshot, at=then)
     assert caught.value.expired
 
 
@@ -213,13 +182,10 @@ def test_beginning_anew_closes_what_was_staged(tmp_path):
         assert staged(snapshot) == []
 
 
-# -- by watch ---------------------------------------------------------------------------------------------
-
-
 async def by_watch(snapshot, *lines, answers=()):
-    async with scripted(answer(b"".join(lines)), *map(answer, answers), watch_list=True) as (server, client):
+    async with scripted(answer(b"".join(lines)), *map(answer, answers), watch_list=True) as (paths, client):
         await take(client, snapshot)
-        return server, client.watch_list
+        return paths, client.watch_list
 
 
 async def test_the_end_of_the_initial_events_gives_the_version(snapshot):
@@ -228,42 +194,32 @@ async def test_the_end_of_the_initial_events_gives_the_version(snapshot):
         line("BOOKMARK", {"metadata": {"resourceVersion": "5"}}),
         end("7"),
     ]
-    server, _ = await by_watch(snapshot, *lines)
+    paths, _ = await by_watch(snapshot, *lines)
     assert (keys(snapshot), snapshot.version) == (["default/a"], "7")
-    assert "sendInitialEvents=true" in server.paths[0]
+    assert "sendInitialEvents=true" in paths[0]
 
 
-async def test_only_the_newest_state_counts_of_what_changes_meanwhile(snapshot):
-    lines = [line("ADDED", config_map("a", "1")), line("MODIFIED", config_map("a", "2")), end()]
-    await by_watch(snapshot, *lines)
-    assert [each.metadata.resourceVersion for each in staged(snapshot)] == ["2"]
+OLD, NEWER, REMADE = config_map("a", "1"), config_map("a", "3"), config_map("a", "3", uid="new")
+DURING = {
+    "changed": ([("ADDED", OLD), ("MODIFIED", NEWER)], [NEWER]),
+    "deleted": ([("ADDED", OLD), ("DELETED", NEWER)], []),
+    "made again": ([("ADDED", OLD), ("DELETED", OLD), ("ADDED", REMADE)], [REMADE]),
+}
 
 
-async def test_what_is_deleted_meanwhile_is_not_there():
-    gone, other = config_map("a", "1"), config_map("b")
-    with Snapshot(STREAM, SHAPER, known(gone)) as snapshot:
-        lines = [line("ADDED", gone), line("ADDED", other), line("DELETED", config_map("a", "2")), end()]
-        await by_watch(snapshot, *lines)
-        assert keys(snapshot) == ["default/b"]
-        assert snapshot.missing == known(gone)
+@pytest.mark.parametrize(("lines", "left"), DURING.values(), ids=DURING)
+async def test_what_happens_during_the_initial_events_counts(lines, left):
+    with Snapshot(STREAM, SHAPER, known(OLD)) as snapshot:
+        await by_watch(snapshot, *(line(*each) for each in lines), end())
+        assert [json.loads(each.object) for each in staged(snapshot)] == left
+        assert all(each.before == Known("uid-a", "1") for each in staged(snapshot))
+        assert snapshot.missing == ({} if left else known(OLD))
 
 
-async def test_what_is_deleted_and_made_again_meanwhile_is_the_new_one():
-    old = config_map("a", "1", uid="old")
-    with Snapshot(STREAM, SHAPER, known(old)) as snapshot:
-        new = config_map("a", "3", uid="new")
-        await by_watch(snapshot, line("ADDED", old), line("DELETED", old), line("ADDED", new), end())
-        (found,) = staged(snapshot)
-        assert (found.metadata.uid, found.before) == ("new", Known("old", "1"))
-        assert snapshot.missing == {}
-
-
-async def test_objects_are_counted_as_they_are_in_the_end(snapshot):
-    a, b, c = config_map("a"), config_map("b"), config_map("c")
-    await by_watch(
-        snapshot, line("ADDED", a), line("ADDED", b), line("DELETED", b), line("MODIFIED", c), end()
-    )
-    assert snapshot.objects == len(staged(snapshot)) == 2
+@pytest.mark.parametrize(("lines", "left"), DURING.values(), ids=DURING)
+async def test_objects_are_counted_as_they_are_in_the_end(snapshot, lines, left):
+    await by_watch(snapshot, *(line(*each) for each in lines), end())
+    assert snapshot.objects == len(left)
 
 
 async def test_a_server_without_watch_list_is_listed_and_remembered(snapshot):
@@ -287,32 +243,29 @@ async def test_a_stream_that_ends_too_early_is_listed_instead_and_leaves_nothing
 @pytest.mark.parametrize("status", [403, 429, 500, 504])
 async def test_other_refusals_are_errors_and_nothing_is_listed_instead(cluster, snapshot, status):
     cluster.fail(status)
-    async with connected(cluster.url) as client:
-        with pytest.raises(ApiError) as caught:
-            await take(client, snapshot)
+    with pytest.raises(ApiError) as caught:
+        await read(cluster, snapshot)
     assert caught.value.status == status
     assert len(cluster.requests) == 1
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [b'{"type":"ADDED"\n', b'{"type":"ERROR","object":{"code":500}}\n', line("ADDED", {"kind": "Table"})],
-)
+BAD = [b'{"type":"ADDED"\n', b'{"type":"ERROR","object":{"code":500}}\n', line("ADDED", {"kind": "Table"})]
+
+
+@pytest.mark.parametrize("bad", BAD)
 async def test_a_bad_line_before_the_end_fails_the_listing(snapshot, bad):
     with pytest.raises(KexportError):
         await by_watch(snapshot, line("ADDED", config_map("a")), bad, end())
     assert snapshot.version == ""
 
 
-# -- by pages ---------------------------------------------------------------------------------------------
-
-
 async def test_a_continue_that_expired_makes_one_list_in_one_piece(snapshot):
     first, whole = page(config_map("a"), proceed="x"), page(config_map("b"), config_map("c"), version="12")
-    async with scripted(answer(first), answer(EXPIRED, "410 Gone"), answer(whole)) as (server, client):
-        await take(client, snapshot)
+    paths = await by_pages(
+        snapshot, answer(first), answer({"code": 410, "reason": "Expired"}, "410 Gone"), answer(whole)
+    )
     assert (keys(snapshot), snapshot.version) == (["default/b", "default/c"], "12")
-    assert server.paths[2] == "/api/v1/configmaps"
+    assert paths[2] == "/api/v1/configmaps"
 
 
 @pytest.mark.parametrize(
@@ -321,33 +274,27 @@ async def test_a_continue_that_expired_makes_one_list_in_one_piece(snapshot):
     ids=["cut", "no json", "nothing"],
 )
 async def test_a_list_cut_midway_is_an_error_and_no_short_list(snapshot, broken):
-    async with scripted(answer(page(config_map("a"), proceed="x")), broken, broken) as (_, client):
-        with pytest.raises((ConnectionLostError, ProtocolError)):
-            await take(client, snapshot)
+    with pytest.raises((ConnectionLostError, ProtocolError)):
+        await by_pages(snapshot, answer(page(config_map("a"), proceed="x")), broken, broken)
 
 
 @pytest.mark.parametrize("versions", [("", ""), ("9", ""), ("9", "10")])
 async def test_pages_without_one_version_are_a_protocol_error(snapshot, versions):
     one, two = page(config_map("a"), proceed="x", version=versions[0]), page(version=versions[1])
-    async with scripted(answer(one), answer(two)) as (_, client):
-        with pytest.raises(ProtocolError, match="no version that one could go on from"):
-            await take(client, snapshot)
+    with pytest.raises(ProtocolError, match="no version that one could go on from"):
+        await by_pages(snapshot, answer(one), answer(two))
 
 
 async def test_selectors_are_sent_with_every_request():
     stream = Stream(resource=MAPS, label_selector="team=shop", namespace="web")
-    async with scripted(answer(page(proceed="x")), answer(page())) as (server, client):
-        with Snapshot(stream, SHAPER, {}) as snapshot:
-            await take(client, snapshot)
-    assert all(path.startswith("/api/v1/namespaces/web/configmaps?") for path in server.paths)
-    assert all("labelSelector=team%3Dshop" in path for path in server.paths)
+    with Snapshot(stream, SHAPER, {}) as snapshot:
+        paths = await by_pages(snapshot, answer(page(proceed="x")), answer(page()))
+    assert all(path.startswith("/api/v1/namespaces/web/configmaps?") for path in paths)
+    assert all("labelSelector=team%3Dshop" in path for path in paths)
 
 
 async def test_an_indented_list_gives_objects_of_one_line(snapshot):
     # Some aggregated API servers indent; a newline within an event would tear the journal's lines apart.
-    async with scripted(answer(json.dumps(page(config_map("a", data={"b": "c"})), indent=2).encode())) as (
-        _,
-        client,
-    ):
-        await take(client, snapshot)
+    indented = json.dumps(page(config_map("a", data={"b": "c"})), indent=2)
+    await by_pages(snapshot, answer(indented.encode()))
     assert b"\n" not in staged(snapshot)[0].object

@@ -59,7 +59,7 @@ class RawWatch(threading.Thread):
 
 
 def etcd_history(etcd: Etcd, prefixes: Mapping[str, str], *, since: int, until_key: str) -> History:
-    """etcd's own history after revision `since`, up to the first write of `until_key`.
+    """etcd's own history after revision `since`, up to and with the first write of `until_key`.
 
     `prefixes` maps a resource to its keys' prefix; needs etcd not to have been compacted behind `since`.
     """
@@ -78,11 +78,11 @@ def etcd_history(etcd: Etcd, prefixes: Mapping[str, str], *, since: int, until_k
             assert not result.get("compact_revision"), "etcd was compacted; the truth is gone"
             for event in result.get("events", []):
                 key = base64.b64decode(event["kv"]["key"]).decode()
-                if key == until_key:
-                    return history
                 for resource, prefix in prefixes.items():
                     if key.startswith(prefix):
                         history[resource, key.removeprefix(prefix)].append(int(event["kv"]["mod_revision"]))
+                if key == until_key:
+                    return history
     finally:
         connection.close()
     raise AssertionError("etcd's watch ended before the last key")

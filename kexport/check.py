@@ -1,0 +1,277 @@
+"""Everything that a configuration needs, tried for real before it is needed: `kexport check`.
+
+Goes on after a problem, to report all of them. Changes nothing, except that the state directory is made. A
+problem's code is 1 if it may pass by itself and 2 if something must be changed; the report has the largest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kexport import config as configuration
+from kexport import plan, plugins, statedir
+from kexport.change import Resource
+from kexport.config import Config
+from kexport.discovery import Catalogue
+from kexport.disk import MEMORY
+from kexport.engine import Cluster, build_sinks, survey
+from kexport.errors import ApiError, ConfigError, ConnectionLostError, KexportError
+from kexport.findings import MAY_PASS, MUST_CHANGE, OK, Finding, Report, count, summary
+from kexport.kube import Client, allowed
+from kexport.shape import parse_path
+from kexport.sink import Sink, SinkType
+from kexport.terminal import mask, plain
+
+REVIEWS_AT_ONCE = 8
+
+
+async def check(path: Path, *, max_wait_seconds: float, tell: Callable[[str], None] | None = None) -> Report:
+    """Look at everything; `tell` gets a line as soon as there is one, and a summary."""
+    checker = _Checker(path, max_wait_seconds=max_wait_seconds, tell=tell or (lambda _line: None))
+    await checker.run()
+    for line in summary(checker.report):
+        checker.tell(line)
+    return checker.report
+
+
+class _Checker:
+    """Walks the path of the data from its start; what was found out before is needed further on."""
+
+    def __init__(self, path: Path, *, max_wait_seconds: float, tell: Callable[[str], None]) -> None:
+        self._path = path
+        self._seconds = max_wait_seconds
+        self._config: Config
+        self._secrets: Mapping[str, str] = {}
+        self.tell = tell
+        self.report = Report()
+
+    def _note(self, what: str, text: str, code: int = OK, *, warning: bool = False) -> None:
+        finding = Finding(what, plain(mask(text, self._secrets)), code, warning)
+        self.report.findings.append(finding)
+        self.tell(f"{finding.status:<8} {finding.what}: {finding.text}")
+
+    async def run(self) -> None:
+        types = self._plugins()
+        if types is None or not self._configuration(types):
+            return
+        self._state_directory()
+        client = Client(self._config.root.cluster)
+        try:
+            cluster = await self._cluster(client)
+            if cluster:
+                self._resources(cluster.catalogue)
+                self._other_names(cluster.catalogue)
+                await self._permissions(client)
+        finally:
+            await client.close()
+        name = self._config.root.cluster.name or (cluster.uid if cluster else "") or "unknown"
+        for sink in self._config.sinks:
+            await self._sink(sink, name)
+
+    # -- this side ----------------------------------------------------------------------------------------
+
+    def _plugins(self) -> Mapping[str, SinkType[Any]] | None:
+        try:
+            found = plugins.load()
+        except ConfigError as error:
+            self._note("plugins", str(error), MUST_CHANGE)
+            return None
+        for plugin in found.found:
+            if plugin.problem:
+                self._note(
+                    f"plugin {plugin.name}",
+                    f"could not be loaded: {plugin.problem}; mend or uninstall"
+                    f" {plugin.distribution} {plugin.version}",
+                    warning=True,
+                )
+        return found.types
+
+    def _configuration(self, types: Mapping[str, SinkType[Any]]) -> bool:
+        try:
+            self._config = configuration.load(self._path, types)
+        except ConfigError as error:
+            self._note("configuration", f"{error} (all that follows from it was not checked)", MUST_CHANGE)
+            return False
+        self._secrets = self._config.secrets
+        self.report.sinks = {
+            name: f"{settings.type.name}: {_share(name, self._config)}"
+            for name, settings in self._config.sinks.items()
+        }
+        self._note("configuration", f"{self._path} can be used")
+        return True
+
+    def _state_directory(self) -> None:
+        path = self._config.root.journal.path
+        if path == MEMORY:
+            self._note("journal", "in memory: what is not delivered is lost with the process", warning=True)
+            return
+        try:
+            statedir.hold(Path(path).expanduser()).release()
+        except KexportError as error:
+            self._note("journal", str(error), _code(error))
+        else:
+            self._note("journal", f"{path} can be written, and no other process uses it")
+
+    # -- the cluster --------------------------------------------------------------------------------------
+
+    async def _cluster(self, client: Client) -> Cluster | None:
+        name = self._config.root.cluster.name
+        try:
+            async with asyncio.timeout(self._seconds):
+                await client.open()
+                cluster = await survey(client)
+        except (KexportError, TimeoutError) as error:
+            self._note("cluster", self._reason(error, client.address), _code(error))
+            return None
+        called = name or cluster.uid
+        self._note(
+            "cluster", f"{client.address} answers" + (f", and events call it {called}" if called else "")
+        )
+        if not called:
+            self._note(
+                "cluster.name",
+                "is not set, and the namespace kube-system, whose uid would serve, may not be read; set it,"
+                f" or grant that: {self._grant}",
+                MUST_CHANGE,
+            )
+        if cluster.catalogue.unavailable:
+            groups = ", ".join(cluster.catalogue.unavailable)
+            self._note("cluster", f"these groups did not answer: {groups}", warning=True)
+        return cluster
+
+    @property
+    def _grant(self) -> str:
+        return f"kexport rbac -c {self._path} | kubectl apply -f -"
+
+    def _reason(self, error: Exception, address: str = "") -> str:
+        if isinstance(error, TimeoutError):
+            whom = f" from {address}" if address else ""
+            return f"no answer{whom} within {self._seconds:g} s; --timeout allows more"
+        if isinstance(error, ApiError) and error.status == 401:
+            return f"{address} does not accept the credentials: {error}; check the kubeconfig's user"
+        return str(error)
+
+    def _resources(self, catalogue: Catalogue) -> None:
+        """Each entry by itself, so that one unknown name hides nothing; then all of them together."""
+        configs = self._config.root.resources
+        for number, config in enumerate(configs):
+            place = f"resources[{number}]"
+            try:
+                streams = plan.entry(config, catalogue, number=number)
+            except ConfigError as error:
+                self._note(*_place(str(error), place), MUST_CHANGE)
+                continue
+            self.report.streams.update((stream.key, stream) for stream in streams)
+            self._note(place, f"{config.resource} gives {count(len(streams), 'stream')}")
+        try:
+            plan.streams(configs, catalogue)
+        except ConfigError as error:
+            what, text = _place(str(error), "resources")
+            if not what.startswith("resources["):  # those are known by now
+                self._note(what, text, MUST_CHANGE)
+
+    def _other_names(self, catalogue: Catalogue) -> None:
+        """Resources in routes and transforms, and the transforms' paths."""
+        root = self._config.root
+        for number, route in enumerate(root.routes):
+            for name in route.resources:
+                self._try(f"routes[{number}].resources", catalogue.find, name)
+        for number, transform in enumerate(root.transforms):
+            for name in transform.resources:
+                if "*" not in name:
+                    self._try(f"transforms[{number}].resources", catalogue.find, name)
+            for text in transform.drop:
+                self._try(f"transforms[{number}].drop", parse_path, text)
+
+    def _try(self, place: str, read: Callable[[str], object], text: str) -> None:
+        try:
+            read(text)
+        except ConfigError as error:
+            self._note(place, str(error), MUST_CHANGE)
+
+    async def _permissions(self, client: Client) -> None:
+        """What every stream will ask for; the server is asked once for each resource and namespace."""
+        wanted = {(stream.resource, stream.namespace) for stream in self.report.streams.values()}
+        slots = asyncio.Semaphore(REVIEWS_AT_ONCE)
+
+        async def review(resource: Resource, namespace: str | None) -> tuple[str, int]:
+            async with slots, asyncio.timeout(self._seconds):
+                verbs = [
+                    verb for verb in ("list", "watch") if not await allowed(client, verb, resource, namespace)
+                ]
+            what = f"{resource.full_name} {_where(resource, namespace)}"
+            if verbs:
+                return f"may not {' or '.join(verbs)} {what}; grant it: {self._grant}", MUST_CHANGE
+            return f"may list and watch {what}", OK
+
+        pairs = sorted(wanted, key=lambda pair: (pair[0].full_name, pair[1] or ""))
+        answers = await asyncio.gather(*(review(*pair) for pair in pairs), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, KexportError | TimeoutError):
+                self._note("permissions", f"cannot be asked for: {self._reason(answer)}", _code(answer))
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                self._note("permissions", *answer)
+
+    # -- the sinks ----------------------------------------------------------------------------------------
+
+    async def _sink(self, name: str, cluster: str) -> None:
+        settings = self._config.sinks[name]
+        place = f"sinks.{name}"
+        sink: Sink | None = None
+        try:
+            sink = build_sinks(self._config._replace(sinks={name: settings}), cluster)[name]
+            async with asyncio.timeout(self._seconds):
+                await sink.open()
+        except (KexportError, TimeoutError) as error:
+            self.report.stuck |= isinstance(error, TimeoutError)
+            self._note(*_place(self._reason(error), place), _code(error))
+        except Exception as error:  # noqa: BLE001  (whatever a plugin raises is a report here)
+            self._note(place, f"type {settings.type.name} fails: {type(error).__name__}: {error}", MAY_PASS)
+        else:
+            self._note(place, f"type {settings.type.name} can be opened")
+        if sink:
+            await self._close(sink, place)
+
+    async def _close(self, sink: Sink, place: str) -> None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await sink.close()
+        except Exception as error:  # noqa: BLE001  (see above)
+            self.report.stuck |= isinstance(error, TimeoutError)
+            self._note(place, f"does not close: {type(error).__name__}: {error}", warning=True)
+
+
+def _code(error: BaseException) -> int:
+    """Whether it may pass by itself, or somebody has to change something."""
+    if isinstance(error, ConnectionLostError) and isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return MUST_CHANGE
+    if isinstance(error, ApiError) and error.status in {400, 401, 403, 404}:
+        return MUST_CHANGE
+    return MUST_CHANGE if isinstance(error, ConfigError) else MAY_PASS
+
+
+def _place(message: str, place: str) -> tuple[str, str]:
+    """An error's own place, if it names one within this place, and the rest of it."""
+    own, colon, rest = message.partition(": ")
+    return (own, rest) if colon and own.startswith(place) else (place, message)
+
+
+def _where(resource: Resource, namespace: str | None) -> str:
+    if namespace:
+        return f"in namespace {namespace}"
+    return "in all namespaces" if resource.namespaced else "in the cluster"
+
+
+def _share(name: str, config: Config) -> str:
+    """Which events a sink gets, in words."""
+    routes = [f"routes[{n}]" for n, route in enumerate(config.root.routes) if name in route.sinks]
+    rejects = [f"what {sink.name} rejects" for sink in config.sinks.values() if sink.rejects_to == name]
+    if not config.root.routes and not rejects:
+        return "everything"
+    return ", ".join(routes + rejects) or "nothing, since no route names it"

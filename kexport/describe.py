@@ -1,0 +1,152 @@
+"""What there is to work with: the resources a server has, the sinks that are installed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from kexport import schema
+from kexport.change import Resource
+from kexport.config import ClusterConfig
+from kexport.discovery import Catalogue
+from kexport.engine import Cluster, survey
+from kexport.errors import ConfigError
+from kexport.kube import Client
+from kexport.plugins import Plugins
+from kexport.settings import nearest
+from kexport.sink import SinkType
+from kexport.terminal import plain, table
+
+
+async def ask(config: ClusterConfig) -> Cluster:
+    """The cluster's identity and what it serves; raises ConfigError, ApiError or ConnectionLostError."""
+    client = Client(config)
+    try:
+        await client.open()
+        return await survey(client)
+    finally:
+        await client.close()
+
+
+def resources(catalogue: Catalogue, *, style: str) -> str:
+    """What the server serves, in its own order, as `kubectl api-resources` prints it."""
+    if style == "name":
+        return "\n".join(plain(resource.full_name) for resource in catalogue.resources)
+    if style == "json":
+        return _json([_resource(resource) for resource in catalogue.resources])
+    rows = [["NAME", "SHORTNAMES", "APIVERSION", "NAMESPACED", "KIND", "WATCHABLE"]]
+    rows += [
+        [
+            each.name,
+            ",".join(each.short_names),
+            each.api_version,
+            _word(each.namespaced),
+            each.kind,
+            _word(each.watchable),
+        ]
+        for each in catalogue.resources
+    ]
+    return table(rows)
+
+
+def _resource(resource: Resource) -> dict[str, Any]:
+    document: dict[str, Any] = msgspec.to_builtins(resource)
+    return {"resource": resource.full_name, **document, "watchable": resource.watchable}
+
+
+def plugins(found: Plugins, *, style: str, verbose: bool) -> str:
+    """A row for each sink type, and one for each plugin that gave none; `verbose`: their settings too."""
+    if style == "json":
+        return _json([_plugin(*each) for each in _types(found)])
+    rows = [["TYPE", "DISTRIBUTION", "VERSION", "PROBLEM"]]
+    rows += [
+        [kind.name if kind else f"({name})", distribution, version, problem]
+        for name, kind, distribution, version, problem in _types(found)
+    ]
+    parts = [table(rows) if len(rows) > 1 else "no plugin is installed; try: pip install kexport-file"]
+    if verbose:
+        parts += [f"{kind.name}:\n{settings(kind)}" for kind in found.types.values()]
+    return "\n\n".join(parts)
+
+
+def _types(found: Plugins) -> Iterator[tuple[str, SinkType[Any] | None, str, str, str]]:
+    for plugin in found.found:
+        kinds: list[SinkType[Any] | None] = [*plugin.sinks]
+        for kind in kinds or [None]:
+            yield plugin.name, kind, plugin.distribution, plugin.version, plugin.problem
+
+
+def _plugin(
+    name: str, kind: SinkType[Any] | None, distribution: str, version: str, problem: str
+) -> dict[str, Any]:
+    return {
+        "plugin": name,
+        "type": kind.name if kind else None,
+        "distribution": distribution,
+        "version": version,
+        "problem": problem,
+        "settings": [_setting(row) for row in _settings(kind)] if kind else [],
+    }
+
+
+def settings_of(found: Plugins, wanted: str, *, style: str) -> str:
+    """The settings of one type; raises ConfigError if it is not installed."""
+    if wanted not in found.types:
+        broken = "".join(f"; plugin {name} did not load: {why}" for name, why in found.problems.items())
+        raise ConfigError(
+            f"no sink type {wanted!r} is installed{nearest(wanted, found.types)};"
+            f" installed: {', '.join(sorted(found.types)) or 'none'}{broken}"
+        )
+    kind = found.types[wanted]
+    return _json([_setting(row) for row in _settings(kind)]) if style == "json" else settings(kind)
+
+
+def settings(kind: SinkType[Any]) -> str:
+    """What a [sinks.NAME] table of this type may say: the plugin's own settings, then the engine's."""
+    return table([["SETTING", "TYPE", "DEFAULT", "DESCRIPTION"], *_settings(kind)])
+
+
+def _settings(kind: SinkType[Any]) -> list[list[str]]:
+    components = schema.components(kind)
+    return list(_rows(components[f"{kind.name}_sink"], components, prefix=""))
+
+
+def _rows(struct: Mapping[str, Any], components: Mapping[str, Any], *, prefix: str) -> Iterator[list[str]]:
+    for name, field in struct["properties"].items():
+        inner = components.get(str(field.get("$ref", "")).removeprefix(schema.REFERENCE))
+        if inner and "properties" in inner:
+            yield from _rows(_with_defaults(inner, field), components, prefix=f"{prefix}{name}.")
+        else:
+            required = name in struct.get("required", ()) and "default" not in field
+            default = "(required)" if required else _toml(field.get("default"))
+            yield [prefix + name, schema.type_words(field), default, field.get("description", "")]
+
+
+def _with_defaults(inner: Mapping[str, Any], field: Mapping[str, Any]) -> dict[str, Any]:
+    """The inner table with the defaults that this place gives it: each sink type has a batch of its own."""
+    given = field.get("default") or {}
+    properties = {
+        name: {**each, "default": given[name]} if name in given else each
+        for name, each in inner["properties"].items()
+    }
+    return {**inner, "properties": properties}
+
+
+def _setting(row: list[str]) -> dict[str, str]:
+    return dict(zip(("name", "type", "default", "description"), row, strict=True))
+
+
+def _toml(value: object) -> str:
+    """A default as one would write it in the file; TOML's literals are JSON's, as far as settings go."""
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _word(fact: bool) -> str:
+    return "true" if fact else "false"
+
+
+def _json(document: object) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False)

@@ -1,0 +1,87 @@
+"""The records of one write, and what became of them.
+
+The fate of every record is waited for before a write ends, with an error too. So nothing of a write can
+arrive at a broker behind what the engine writes next, and a repeat never overtakes its original.
+
+About the prefix: records of later events may be durable though an earlier one failed, as they go to other
+partitions. Writing them again repeats them in order, with the same ids and bytes, which is what "at least
+once" allows; a consumer that goes by `id` sees them once. What may not happen is an event that is missing
+before one that was acknowledged, so `written` ends at the first event that is not durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from kexport_kafka.encode import Record
+
+_POLL_SECONDS = 0.1
+_POLL_EACH = 500
+
+
+class Batch:
+    """Bookkeeping; touched by the client's thread alone, so it needs no lock."""
+
+    def __init__(self, events: Sequence[Sequence[Record]]) -> None:
+        self._events = events
+        self._unproven = bytearray(map(len, events))
+        self._waiting = 0
+        self.failures: dict[int, KafkaError] = {}
+
+    @property
+    def written(self) -> int:
+        """How many events from the start are durable."""
+        return next((index for index, records in enumerate(self._unproven) if records), len(self._unproven))
+
+    @property
+    def failure(self) -> KafkaError | None:
+        """Why event number `written` is not durable, if a reason is known."""
+        return self.failures.get(self.written)
+
+    def topic(self, index: int) -> str:
+        return self._events[index][0].topic if index < len(self._events) else ""
+
+    def send(
+        self, producer: Producer, *, abandoned: Callable[[], bool], stopping: Callable[[], bool]
+    ) -> None:
+        """Give everything to the client and wait for every fate; `abandoned` only ends the giving."""
+        for index, records in enumerate(self._events):
+            if not self._produce(producer, index, records, stopping):
+                break
+            if index % _POLL_EACH == _POLL_EACH - 1:
+                producer.poll(0)
+                if self.failures or abandoned():
+                    break
+        while self._waiting and not stopping():
+            producer.poll(_POLL_SECONDS)
+
+    def _produce(
+        self, producer: Producer, index: int, records: Sequence[Record], stopping: Callable[[], bool]
+    ) -> bool:
+        settle = partial(self._settle, index)
+        for topic, key, value, headers in records:
+            while True:
+                try:
+                    producer.produce(topic, value, key, headers=headers, on_delivery=settle)
+                except BufferError:  # the client's buffer is full: delivery reports make room
+                    producer.poll(_POLL_SECONDS)
+                    if stopping():
+                        return False
+                except KafkaException as error:
+                    self.failures[index] = error.args[0]
+                    return False
+                else:
+                    self._waiting += 1
+                    break
+        return True
+
+    def _settle(self, index: int, error: KafkaError | None, _message: object) -> None:
+        """One record's delivery report; must never raise, the client can't handle it."""
+        self._waiting -= 1
+        if error is None:
+            self._unproven[index] -= 1
+        else:
+            self.failures.setdefault(index, error)

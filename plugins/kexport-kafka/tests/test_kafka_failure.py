@@ -1,0 +1,285 @@
+"""The Kafka sink in trouble: every failure is named, none acknowledges, and all but refusals pass."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from confluent_kafka import KafkaError
+from kexport_kafka import failure
+from kexport_kafka.reports import Reports
+
+from kexport import ConfigError, RejectedError, TransientError
+
+from .kafka_arrangement import TOPIC, Recorder, build, by_key, context, events, keys_of, number, opened
+from .mock_kafka import METADATA, MockKafka
+
+UNKNOWN_TOPIC, NO_PERMISSION, TOO_LARGE, OUT_OF_ORDER, INVALID_RECORD = 3, 29, 10, 45, 87
+IMPATIENT: dict[str, str | int] = {"message.timeout.ms": 1_500, "reconnect.backoff.max.ms": 200}
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture
+def kafka() -> Iterator[MockKafka]:
+    with MockKafka() as cluster:
+        yield cluster
+
+
+# The brokers are away --------------------------------------------------------------------------------
+
+
+async def test_an_outage_is_transient_names_the_cause_and_passes(kafka: MockKafka) -> None:
+    kafka.make_topic(TOPIC)
+    async with opened(kafka.bootstrap, properties=IMPATIENT) as sink:
+        await sink.write(events(1, 3))
+        with kafka.outage(), pytest.raises(TransientError, match=r"no acknowledgement.*last heard") as failed:
+            await sink.write(events(4, 9))
+        assert failed.value.written == 0
+        await sink.write(events(4, 9))
+        assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 9))
+
+
+async def test_open_without_brokers_is_transient_and_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kexport_kafka.courier._REACH_SECONDS", 0.2)
+    sink = build(NOBODY)
+    with pytest.raises(TransientError, match=f"no broker of {NOBODY} can be reached.*refused"):
+        await sink.open()
+    await sink.close()
+    await sink.close()
+
+
+async def test_open_may_be_repeated_until_the_brokers_are_there(
+    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = build(kafka.bootstrap)
+    with monkeypatch.context() as patch, kafka.outage():
+        patch.setattr("kexport_kafka.courier._REACH_SECONDS", 0.2)
+        with pytest.raises(TransientError):
+            await sink.open()
+    await sink.open()
+    await sink.write(events(1, 3))
+    await sink.close()
+    assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 3))
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+async def test_close_is_quick_when_the_brokers_are_away(kafka: MockKafka, under_way: bool) -> None:
+    sink = build(kafka.bootstrap)
+    await sink.open()
+    await sink.write(events(1, 3))
+    with kafka.outage():
+        if under_way:
+            writing = asyncio.ensure_future(sink.write(events(4, 9)))
+            await asyncio.wait({writing}, timeout=0.2)
+            writing.cancel()
+        begin = time.monotonic()
+        await sink.close()
+        assert time.monotonic() - begin < 3
+        await sink.close()
+
+
+async def test_close_ends_a_write_that_is_under_way(kafka: MockKafka) -> None:
+    sink = build(kafka.bootstrap)
+    await sink.open()
+    with kafka.outage():
+        writing = asyncio.ensure_future(sink.write(events(1, 9)))
+        await asyncio.wait({writing}, timeout=0.2)
+        await sink.close()
+        with pytest.raises(TransientError, match="broken off") as failed:
+            await writing
+    assert failed.value.written == 0
+
+
+async def test_a_closed_sink_may_be_opened_again(kafka: MockKafka) -> None:
+    sink = build(kafka.bootstrap)
+    for first in (1, 4):
+        await sink.open()
+        await sink.write(events(first, first + 2))
+        await sink.close()
+    assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 6))
+
+
+# The brokers refuse ----------------------------------------------------------------------------------
+
+
+async def test_a_missing_permission_is_named_and_passes_once_it_is_granted(kafka: MockKafka) -> None:
+    kafka.make_topic(TOPIC)
+    async with opened(kafka.bootstrap) as sink:
+        kafka.fail(NO_PERMISSION)
+        with pytest.raises(TransientError, match="grant it Write") as failed:
+            await sink.write(events(1, 3))
+        assert failed.value.written == 0
+        await sink.write(events(1, 3))
+        assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 3))
+
+
+async def test_the_prefix_is_truthful_when_only_one_partition_fails(kafka: MockKafka) -> None:
+    kafka.make_topic(TOPIC, partitions=3)
+    async with opened(kafka.bootstrap) as sink:
+        kafka.fail(NO_PERMISSION)
+        with pytest.raises(TransientError) as failed:
+            await sink.write(events(1, 30))
+        stored = set(map(number, kafka.records(TOPIC)))
+        missing = set(range(1, 31)) - stored
+        assert stored
+        assert failed.value.written == min(missing) - 1
+        await sink.write(events(failed.value.written + 1, 30))
+        assert set(map(number, kafka.records(TOPIC))) == set(range(1, 31))
+
+
+async def test_open_refuses_a_topic_that_is_not_there(
+    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kexport_kafka.courier._TOPIC_SECONDS", 0.2)
+    kafka.make_topic("audit")
+    kafka.fail_topic("audit", UNKNOWN_TOPIC)
+    with pytest.raises(ConfigError, match=r"topic 'audit': no such topic.*create it"):
+        async with opened(kafka.bootstrap, topic="audit"):
+            pass
+
+
+async def test_open_refuses_a_topic_without_permission(kafka: MockKafka) -> None:
+    kafka.make_topic("audit")
+    kafka.fail_topic("audit", NO_PERMISSION)
+    with pytest.raises(ConfigError, match="grant it Write"):
+        async with opened(kafka.bootstrap, topic="audit"):
+            pass
+
+
+async def test_a_topic_that_is_deleted_is_named_and_found_again(kafka: MockKafka) -> None:
+    kafka.make_topic("audit")
+    properties = {"topic.metadata.propagation.max.ms": 500, "topic.metadata.refresh.interval.ms": 200}
+    async with opened(kafka.bootstrap, topic="audit", properties=properties) as sink:
+        kafka.fail_topic("audit", UNKNOWN_TOPIC)
+        kafka.fail(*[UNKNOWN_TOPIC] * 20)
+        with pytest.raises(TransientError, match="no such topic"):
+            await sink.write(events(1, 3))
+        kafka.heal()
+        kafka.fail_topic("audit", 0)
+        await sink.write(events(1, 3))
+        assert by_key(kafka.records("audit")) == keys_of(events(1, 3))
+
+
+@pytest.mark.parametrize("code", [TOO_LARGE, INVALID_RECORD])
+async def test_an_event_the_brokers_refuse_is_rejected_only_when_it_was_sent_alone(
+    kafka: MockKafka, code: int
+) -> None:
+    kafka.make_topic(TOPIC)
+    async with opened(kafka.bootstrap) as sink:
+        kafka.fail(code, code)
+        with pytest.raises(RejectedError) as rejected:
+            await sink.write(events(1, 5))
+        assert rejected.value.written == 0
+        await sink.write(events(2, 5))
+        assert list(map(number, kafka.records(TOPIC))) == [2, 3, 4, 5]
+
+
+async def test_a_request_that_is_too_large_rejects_no_event_that_is_not(
+    kafka: MockKafka,
+) -> None:
+    log = Recorder()
+    kafka.make_topic(TOPIC)
+    async with opened(kafka.bootstrap, log=log) as sink:
+        kafka.fail(TOO_LARGE)
+        await sink.write(events(1, 5))
+        assert list(map(number, kafka.records(TOPIC))) == [1, 2, 3, 4, 5]
+    assert [fields["kind"] for _, _, fields in log.lines] == ["request refused"]
+
+
+async def test_a_refused_event_in_the_middle_leaves_a_truthful_prefix(kafka: MockKafka) -> None:
+    kafka.make_topic(TOPIC)
+    async with opened(kafka.bootstrap) as sink:
+        kafka.fail(TOO_LARGE, 0, 0, TOO_LARGE)
+        with pytest.raises(RejectedError) as rejected:
+            await sink.write(events(1, 5))
+        assert rejected.value.written == 2
+        assert list(map(number, kafka.records(TOPIC))) == [1, 2]
+
+
+async def test_a_fatal_error_is_transient_and_the_client_is_built_anew(kafka: MockKafka) -> None:
+    kafka.make_topic(TOPIC)
+    async with opened(kafka.bootstrap) as sink:
+        await sink.write(events(1, 3))
+        kafka.fail(OUT_OF_ORDER)
+        with pytest.raises(TransientError, match="built anew") as failed:
+            await sink.write(events(4, 6))
+        assert failed.value.written == 0
+        await sink.write(events(4, 6))
+        assert list(map(number, kafka.records(TOPIC))) == [1, 2, 3, 4, 5, 6]
+
+
+# Credentials -----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def broker_that_knows_nobody() -> AsyncIterator[str]:
+    """A broker that speaks as much Kafka as it takes to refuse a password."""
+
+    def answer(key: int, version: int) -> bytes:
+        if key == 18:  # ApiVersions: we know version 0 of it, SaslHandshake 1 and SaslAuthenticate 0
+            versions = [(18, 0, 0), (17, 0, 1), (36, 0, 0), (METADATA, 0, 1)]
+            return struct.pack(">hi", 35 if version else 0, len(versions)) + b"".join(
+                struct.pack(">hhh", *v) for v in versions
+            )
+        if key == 17:
+            return struct.pack(">hih5s", 0, 1, 5, b"PLAIN")
+        return struct.pack(">hh9si", 58, 9, b"who is it", 0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                (size,) = struct.unpack(">i", await reader.readexactly(4))
+                key, version, correlation = struct.unpack(">hhi", (await reader.readexactly(size))[:8])
+                body = struct.pack(">i", correlation) + answer(key, version)
+                writer.write(struct.pack(">i", len(body)) + body)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_a_wrong_password_is_refused_at_open_and_never_shown() -> None:
+    async with broker_that_knows_nobody() as bootstrap:
+        log = Recorder()
+        sink = build(bootstrap, log=log, username="ann", password="s3cret", sasl_mechanism="PLAIN")
+        with pytest.raises(ConfigError, match=r"refuse the credentials.*who is it") as refused:
+            await sink.open()
+        await sink.close()
+    assert "s3cret" not in str(refused.value) + str(log.lines)
+
+
+def test_a_password_refused_later_is_named_when_records_time_out() -> None:
+    timed_out, refused = KafkaError(KafkaError._MSG_TIMED_OUT), KafkaError(KafkaError._AUTHENTICATION)
+    error = failure.failure(timed_out, place="sinks.audit", topic="t", written=3, heard=[refused, timed_out])
+    assert isinstance(error, TransientError)
+    assert "refuse the credentials" in str(error)
+    assert error.written == 3
+
+
+def test_an_untrusted_certificate_names_the_setting() -> None:
+    refused = KafkaError(KafkaError._SSL, "SSL handshake failed: certificate verify failed")
+    error = failure.opening_failure([refused], place="sinks.audit", topic="", brokers="b:1")
+    assert isinstance(error, ConfigError)
+    assert "ca_file" in str(error)
+
+
+# Reports ---------------------------------------------------------------------------------------------
+
+
+def test_each_kind_of_report_is_logged_at_times_and_the_rest_is_counted() -> None:
+    log, now = Recorder(), 0.0
+    reports = Reports(context(log), clock=lambda: now)
+    for second in range(21):
+        now = float(second)
+        reports.error(KafkaError(KafkaError._TRANSPORT))
+        reports.log(40, "%s", "FAIL", "client", "refused")
+    said = [(fields["kind"], fields["repeats_not_shown"]) for _, _, fields in log.lines]
+    assert said == [("_TRANSPORT", 0), ("FAIL", 0)] + [("_TRANSPORT", 9), ("FAIL", 9)] * 2
+    assert {level for level, _, _ in log.lines} == {"warning"}
