@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
+from typing_extensions import override
 
 from kexport.errors import ConfigError
 from kexport.settings import check_keys, nearest, reword
@@ -156,6 +157,11 @@ class Config(NamedTuple):
     root: Root
     sinks: dict[str, SinkSettings]
     secrets: dict[str, str]
+
+    @override
+    def __repr__(self) -> str:
+        """No values: they may be secrets."""
+        return f"<Config {len(self.root.resources)} resources, sinks {', '.join(self.sinks)}>"
 
 
 def load(path: Path, types: Mapping[str, SinkType[Any]]) -> Config:

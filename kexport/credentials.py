@@ -29,6 +29,7 @@ class Credentials:
 
     async def load(self) -> Configuration:
         """A fresh client configuration, exec plugin run; raises ConfigError."""
+        before = {path: _stamp(path) for path in self._files}  # a file may change while it is being read
         settings = Configuration()
         settings.api_key_prefix = {}
         if self._config.url:
@@ -38,7 +39,7 @@ class Credentials:
             self._load_in_cluster(settings)
         else:
             await self._load_kubeconfig(settings)
-        self._seen = self._stamps()
+        self._seen = tuple(before.get(path) or _stamp(path) for path in self._files)
         return settings
 
     @property

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from kexport.backoff import Backoff
 from kexport.config import SinkSettings
 from kexport.encoder import dropped_events
-from kexport.errors import ConfigError, RejectedError, SinkError, TransientError
+from kexport.errors import ConfigError, DamagedChunkError, RejectedError, SinkError, TransientError
 from kexport.event import Event
 from kexport.journal import Journal
 from kexport.route import Wanted
@@ -63,16 +63,22 @@ class Lane:
     async def run(self) -> None:
         """Deliver until cancelled; raises ConfigError when the sink says that it can never work."""
         await self.open()
-        cursor = self._stats.cursor
         while True:
             if dropped := self._journal.lane(self.name).dropped:
                 await self._tell_dropped(dropped)
-                cursor = max(cursor, self._journal.lane(self.name).cursor)
-            batch, cursor = await self._next_batch(cursor)
+            try:
+                batch, reached = await self._next_batch(self._journal.lane(self.name).cursor)
+            except DamagedChunkError as error:
+                await self._tell_damaged(error)
+                continue
             if batch:
                 await self._deliver(batch)
-            self._journal.advance(self.name, cursor)
-            self._stats.cursor = cursor
+            self._move_to(reached)
+
+    def _move_to(self, position: int) -> None:
+        """Everything up to this position is done."""
+        self._journal.advance(self.name, position)
+        self._stats.cursor = position
 
     async def _next_batch(self, after: int) -> tuple[list[Event], int]:
         """The next events that this sink wants, and the position they reach to, filtered ones included."""
@@ -97,10 +103,14 @@ class Lane:
                 return batch, after
             if not batch:
                 # What was filtered is done, too: say so before waiting for what may be long in coming.
-                self._journal.advance(self.name, after)
-                self._stats.cursor = after
+                self._move_to(after)
                 await self._journal.news(after)
-            self._ahead.extend(await self._journal.read(after))
+            try:
+                self._ahead.extend(await self._journal.read(after))
+            except DamagedChunkError:
+                if batch:
+                    return batch, after  # first what could be read
+                raise
 
     async def _more(self, after: int, deadline: float) -> bool:
         """Whether more events are there, or come before the deadline."""
@@ -209,11 +219,21 @@ class Lane:
     async def _tell_dropped(self, dropped: int) -> None:
         """The journal was full and gave up events that this sink had not had: it gets a gap event instead."""
         self._log.error("the journal was full; events were given up", events=dropped)
-        self._stats.dropped += dropped
         self._ahead.clear()
-        cursor = self._journal.lane(self.name).cursor
-        await self._deliver([dropped_events(self._cluster, self.name, dropped=dropped, until=cursor)])
+        until = self._journal.lane(self.name).cursor
+        await self._tell_gap("journal-full", dropped=dropped, until=until)
         self._journal.told(self.name, dropped)
+
+    async def _tell_damaged(self, error: DamagedChunkError) -> None:
+        """Stored events can't be read any more (a bad disk): said, and gone past; waiting won't mend them."""
+        self._log.error("events in the journal cannot be read any more", error=error, events=error.count)
+        await self._tell_gap("journal-damaged", dropped=error.count, until=error.last)
+        self._move_to(error.last)
+
+    async def _tell_gap(self, reason: str, *, dropped: int, until: int) -> None:
+        self._stats.dropped += dropped
+        gap = dropped_events(self._cluster, self.name, reason=reason, dropped=dropped, until=until)
+        await self._deliver([gap])
 
     # -- life cycle ---------------------------------------------------------------------------------------
 

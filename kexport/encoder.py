@@ -112,8 +112,8 @@ def _id(change: ChangeType, metadata: Metadata) -> str:
     return f"{uid}/{metadata.resourceVersion}"
 
 
-def dropped_events(cluster: str, sink: str, *, dropped: int, until: int) -> Event:
-    """The gap event for one sink, when the full journal gave up events it had not had (`drop_oldest`)."""
+def dropped_events(cluster: str, sink: str, *, reason: str, dropped: int, until: int) -> Event:
+    """The gap event for one sink: `dropped` events up to position `until` are not to be had any more."""
     attributes = Attributes(
         specversion="1.0",
         id=f"journal/{sink}/dropped/{until}",
@@ -130,5 +130,5 @@ def dropped_events(cluster: str, sink: str, *, dropped: int, until: int) -> Even
         kind="",
         resource="",
     )
-    body = {"object": {"reason": "journal-full", "sink": sink, "dropped": dropped, "complete": False}}
+    body = {"object": {"reason": reason, "sink": sink, "dropped": dropped, "complete": False}}
     return splice(attributes, msgspec.json.encode(body), position=until)

@@ -19,6 +19,15 @@ class JournalError(KexportError):
     """The journal cannot be used: exit code 1; nothing accepted is lost, the file stays as it is."""
 
 
+class DamagedChunkError(JournalError):
+    """Stored events cannot be read any more: `count` of them, the last at position `last`."""
+
+    def __init__(self, message: str, *, last: int, count: int) -> None:
+        super().__init__(message)
+        self.last = last
+        self.count = count
+
+
 class JournalLockedError(JournalError):
     """Another process holds the journal's directory."""
 

@@ -42,7 +42,8 @@ def filters(
 ) -> dict[str, Wanted]:
     """For each sink, whether it wants an event.
 
-    Raises ConfigError for a resource that does not exist. Without routes every sink gets everything, except one that only serves as another's `rejects_to`.
+    Without routes every sink gets everything, except one that only serves as another's `rejects_to`.
+    Raises ConfigError for a resource that does not exist.
     """
     by_sink: dict[str, list[Route]] = {name: [] for name in sinks}
     for number, config in enumerate(routes):

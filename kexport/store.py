@@ -17,7 +17,7 @@ import msgspec
 import zstandard
 
 from kexport.change import Known, StreamKey
-from kexport.errors import JournalError
+from kexport.errors import DamagedChunkError
 from kexport.places import Commit, Lane, Position, Resync
 
 APPLICATION_ID = 0x6B657870  # "kexp"
@@ -177,14 +177,19 @@ class Store:
     def read(self, after: int, *, most_bytes: int = 4 << 20) -> list[Chunk]:
         """The chunks that hold the events after position `after`, oldest first, about `most_bytes` of text.
 
-        Raises JournalError for a chunk that is damaged.
+        Raises DamagedChunkError when the first of them is damaged; before a later one the answer ends.
         """
         chunks: list[Chunk] = []
         total = 0
         for last, count, data in self._db.execute(
             "SELECT last, count, data FROM chunks WHERE last > ? ORDER BY last LIMIT 64", (after,)
         ):
-            chunks.append(Chunk(last, _unpack(last, count, data)))
+            try:
+                chunks.append(Chunk(last, _unpack(last, count, data)))
+            except DamagedChunkError:
+                if not chunks:
+                    raise
+                break
             total += sum(map(len, chunks[-1].lines))
             if total >= most_bytes:
                 break
@@ -192,14 +197,13 @@ class Store:
 
 
 def _unpack(last: int, count: int, data: bytes) -> list[bytes]:
+    place = f"the journal's chunk that ends at event {last}"
     try:
         lines = zstandard.ZstdDecompressor().decompress(data).split(b"\n")
     except zstandard.ZstdError as error:
-        raise JournalError(f"the journal's chunk that ends at event {last} is damaged: {error}") from error
+        raise DamagedChunkError(f"{place} is damaged: {error}", last=last, count=count) from error
     if len(lines) != count:
-        raise JournalError(
-            f"the journal's chunk that ends at event {last} has {len(lines)} of {count} events"
-        )
+        raise DamagedChunkError(f"{place} has {len(lines)} of {count} events", last=last, count=count)
     return lines
 
 

@@ -26,6 +26,8 @@ def fill_in(value: Any, secrets: dict[str, str], *, place: str = "") -> Any:
         return [fill_in(each, secrets, place=f"{place}[{n}]") for n, each in enumerate(value)]
     if not isinstance(value, str):
         return value
+    if "${" in _VARIABLE.sub("", value):
+        raise ConfigError(f"{place}: has a ${{…}} that is neither ${{NAME}} nor ${{file:/path}}; mend it")
     return _VARIABLE.sub(lambda found: _look_up(found, secrets, place), value)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -347,3 +348,26 @@ def poison(sink: Scripted, position: int) -> Any:
                 raise RejectedError("never", written=number)
 
     return script
+
+
+async def test_events_that_became_unreadable_are_told_as_a_gap_and_gone_past(tmp_path: Path) -> None:
+    journal = await Journal.open(JournalConfig(path=str(tmp_path)), lanes=["a"])
+    await journal.register([PODS], cluster_uid="u")
+    writer = asyncio.create_task(journal.run())
+    for first in (1, 11, 21):
+        journal.append(PODS, [make_event(first + n) for n in range(10)], {})
+        await journal.flush()
+    writer.cancel()
+    await asyncio.wait([writer])
+    await journal.close()
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as db:
+        db.execute("UPDATE chunks SET data = CAST(x'00' || substr(data, 2) AS BLOB) WHERE last = 20")
+        db.commit()
+    async with running(tmp_path, settings(a={})) as rig:
+        await rig.done("a")
+        stored = rig.sinks["a"].stored
+        gap = next(event for event in stored if event.change == "gap")
+        assert gap.data["object"] == {
+            "reason": "journal-damaged", "sink": "a", "dropped": 10, "complete": False,
+        }  # fmt: skip
+        assert [e.position for e in stored if e is not gap] == [*range(1, 11), *range(21, 31)]

@@ -219,7 +219,7 @@ def test_a_snapshots_end_says_at_which_version_it_is_complete():
     [
         ENCODER.gap("5", "9"),
         ENCODER.synced("9", origin=Origin.RESYNC),
-        dropped_events("c", "a", dropped=2, until=7),
+        dropped_events("c", "a", reason="journal-full", dropped=2, until=7),
     ],
 )
 def test_events_about_streams_and_lanes_are_cloudevents_too(event):
@@ -229,7 +229,7 @@ def test_events_about_streams_and_lanes_are_cloudevents_too(event):
 
 
 def test_dropped_events_are_a_gap_for_the_one_sink():
-    event = dropped_events("prod-eu", "audit", dropped=12, until=99)
+    event = dropped_events("prod-eu", "audit", reason="journal-full", dropped=12, until=99)
     assert (event.change, event.subject, event.position) == ("gap", "audit", 99)
     assert event.data["object"]["dropped"] == 12
 

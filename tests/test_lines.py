@@ -63,6 +63,11 @@ def test_a_line_beyond_the_limit_is_refused_however_it_comes(parts):
         _ = [splitter.feed(part) for part in parts]
 
 
+def test_lines_that_come_in_parts_may_be_more_than_the_limit_together():
+    splitter = LineSplitter(4)
+    assert [splitter.feed(part) for part in [b"12", b"34\n12", b"34\n12", b"34\n"]] == [[], *[[b"1234"]] * 3]
+
+
 def test_many_lines_may_be_more_than_the_limit_together():
     assert LineSplitter(4).feed(b"1234\n" * 100) == [b"1234"] * 100
 

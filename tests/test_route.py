@@ -137,7 +137,8 @@ def test_events_about_a_stream_of_another_resource_do_not_pass():
 
 def test_a_gap_in_the_sinks_own_journal_passes_a_route_without_resources():
     assert wants(
-        RouteConfig(sinks=("audit",), changes=("added",)), dropped_events("c", "audit", dropped=1, until=2)
+        RouteConfig(sinks=("audit",), changes=("added",)),
+        dropped_events("c", "audit", reason="journal-full", dropped=1, until=2),
     )
 
 

@@ -189,6 +189,11 @@ def test_a_value_that_is_no_base64_is_hashed_all_the_same():
     assert b"!not base64!" not in SECRETS.shape(members({"data": {"a": "!not base64!"}}))
 
 
+def test_what_merely_resembles_base64_is_another_value():
+    said = shape(SECRETS, {"data": {"a": "aGk=", "b": "a!Gk="}})["data"]
+    assert said["a"] != said["b"]
+
+
 @pytest.mark.parametrize("name", ["data", "stringData"])
 def test_null_data_stays_null(name):
     assert shape(SECRETS, {name: None}) == {name: None}

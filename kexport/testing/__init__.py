@@ -1,4 +1,4 @@
-"""What a plugin author, the demo and our own tests share: made-up events, and an API server in the process."""
+"""What plugin authors, the demo and our own tests share: made-up events, an API server in the process."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class FileSink(Sink):
     async def open(self) -> None:
         self._stopping.clear()
         try:
-            await self._writer.run(self._open)
+            await self._writer.run(self._open_once)
         except OSError as error:
             raise self._mapped(error, opening=True) from error
         if self._config.rotate_bytes or self._config.rotate_seconds:
@@ -75,6 +75,10 @@ class FileSink(Sink):
         self._stopping.set()
         await self._writer.finish(self._file.close)
         await self._tidier.finish(lambda: None)
+
+    def _open_once(self) -> None:
+        if not self._file.in_place:  # else an open that was cancelled has done it, and holds the lock
+            self._open()
 
     def _open(self) -> None:
         cut = self._file.open()

@@ -116,6 +116,13 @@ async def test_a_second_writer_is_refused_and_changes_nothing(path: Path) -> Non
         assert path.read_bytes() == lines(events(1, 1))
 
 
+async def test_an_open_sink_may_be_opened_again(path: Path) -> None:
+    async with opened(path) as sink:
+        await sink.open()
+        await sink.write(events(1, 1))
+    assert path.read_bytes() == lines(events(1, 1))
+
+
 async def test_a_directory_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Is a directory.*choose"):
         async with opened(tmp_path):

@@ -81,7 +81,9 @@ class Courier:
             self._ended = None
 
     async def _call(self, call: Callable[[], T]) -> T:
-        if self._ended is None:
+        if self._stopping.is_set():
+            await self.close()  # one that was cancelled
+        if self._ended is None or self._ended.done():
             self._ended, self._calls = Future(), SimpleQueue()
             self._stopping.clear()
             # A daemon: a client that hangs must not keep a process alive whose journal has everything.
@@ -139,7 +141,7 @@ class Courier:
         producer = self._client()
         begin = time.monotonic()
         self._reports.errors = []
-        while error := _ask(producer, topic):
+        while error := _ask(producer, topic, seconds=min(max(1.0, time.monotonic() - begin), 2.0)):
             producer.poll(0)
             errors = [*self._reports.errors, error]
             patience = _TOPIC_SECONDS if is_no_topic(error) else _REACH_SECONDS
@@ -179,10 +181,10 @@ class Courier:
         try:
             batch.send(self._client(), abandoned=abandoned, stopping=self._stopping.is_set)
         except (KafkaException, SystemError) as error:
+            self._discard()
             found = raised(error)
             if found is None:
                 raise
-            self._discard()
             written = first + batch.written
             raise failure(found, place=self._place, topic="", written=written) from error
         if any(map(sticks, batch.failures.values())):
@@ -213,13 +215,13 @@ class Courier:
             producer.close()
 
 
-def _ask(producer: Producer, topic: str) -> KafkaError | None:
-    """What is wrong with the brokers or the topic, if anything is; takes a second at most.
+def _ask(producer: Producer, topic: str, *, seconds: float) -> KafkaError | None:
+    """What is wrong with the brokers or the topic, if anything is.
 
     In short turns, as the client goes on trying with a wrong password until the time is up.
     """
     try:
-        listing = producer.list_topics(topic, timeout=1.0) if topic else producer.list_topics(timeout=1.0)
+        listing = producer.list_topics(topic or None, timeout=seconds)
     except KafkaException as error:
         return error.args[0]
     found = listing.topics[topic].error if topic else None

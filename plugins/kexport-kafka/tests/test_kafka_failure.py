@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import struct
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import KafkaError
-from kexport_kafka import failure
 from kexport_kafka.reports import Reports
 
 from kexport import ConfigError, RejectedError, TransientError
 
 from .kafka_arrangement import TOPIC, Recorder, build, by_key, context, events, keys_of, number, opened
-from .mock_kafka import METADATA, MockKafka
+from .mock_kafka import MockKafka
 
 UNKNOWN_TOPIC, NO_PERMISSION, TOO_LARGE, OUT_OF_ORDER, INVALID_RECORD = 3, 29, 10, 45, 87
 IMPATIENT: dict[str, str | int] = {"message.timeout.ms": 1_500, "reconnect.backoff.max.ms": 200}
@@ -80,6 +77,28 @@ async def test_close_is_quick_when_the_brokers_are_away(kafka: MockKafka, under_
         await sink.close()
         assert time.monotonic() - begin < 3
         await sink.close()
+
+
+async def test_close_is_quick_while_open_still_looks_for_brokers() -> None:
+    sink = build(NOBODY)
+    opening = asyncio.ensure_future(sink.open())
+    await asyncio.wait({opening}, timeout=0.2)
+    opening.cancel()
+    begin = time.monotonic()
+    await sink.close()
+    assert time.monotonic() - begin < 4
+
+
+async def test_a_cancelled_close_is_finished_by_whatever_comes_next(kafka: MockKafka) -> None:
+    sink = build(kafka.bootstrap)
+    await sink.open()
+    closing = asyncio.ensure_future(sink.close())
+    await asyncio.wait({closing}, timeout=0)
+    closing.cancel()
+    await sink.open()
+    await sink.write(events(1, 3))
+    await sink.close()
+    assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 3))
 
 
 async def test_close_ends_a_write_that_is_under_way(kafka: MockKafka) -> None:
@@ -210,64 +229,6 @@ async def test_a_fatal_error_is_transient_and_the_client_is_built_anew(kafka: Mo
         assert failed.value.written == 0
         await sink.write(events(4, 6))
         assert list(map(number, kafka.records(TOPIC))) == [1, 2, 3, 4, 5, 6]
-
-
-# Credentials -----------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def broker_that_knows_nobody() -> AsyncIterator[str]:
-    """A broker that speaks as much Kafka as it takes to refuse a password."""
-
-    def answer(key: int, version: int) -> bytes:
-        if key == 18:  # ApiVersions: we know version 0 of it, SaslHandshake 1 and SaslAuthenticate 0
-            versions = [(18, 0, 0), (17, 0, 1), (36, 0, 0), (METADATA, 0, 1)]
-            return struct.pack(">hi", 35 if version else 0, len(versions)) + b"".join(
-                struct.pack(">hhh", *v) for v in versions
-            )
-        if key == 17:
-            return struct.pack(">hih5s", 0, 1, 5, b"PLAIN")
-        return struct.pack(">hh9si", 58, 9, b"who is it", 0)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                (size,) = struct.unpack(">i", await reader.readexactly(4))
-                key, version, correlation = struct.unpack(">hhi", (await reader.readexactly(size))[:8])
-                body = struct.pack(">i", correlation) + answer(key, version)
-                writer.write(struct.pack(">i", len(body)) + body)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-
-async def test_a_wrong_password_is_refused_at_open_and_never_shown() -> None:
-    async with broker_that_knows_nobody() as bootstrap:
-        log = Recorder()
-        sink = build(bootstrap, log=log, username="ann", password="s3cret", sasl_mechanism="PLAIN")
-        with pytest.raises(ConfigError, match=r"refuse the credentials.*who is it") as refused:
-            await sink.open()
-        await sink.close()
-    assert "s3cret" not in str(refused.value) + str(log.lines)
-
-
-def test_a_password_refused_later_is_named_when_records_time_out() -> None:
-    timed_out, refused = KafkaError(KafkaError._MSG_TIMED_OUT), KafkaError(KafkaError._AUTHENTICATION)
-    error = failure.failure(timed_out, place="sinks.audit", topic="t", written=3, heard=[refused, timed_out])
-    assert isinstance(error, TransientError)
-    assert "refuse the credentials" in str(error)
-    assert error.written == 3
-
-
-def test_an_untrusted_certificate_names_the_setting() -> None:
-    refused = KafkaError(KafkaError._SSL, "SSL handshake failed: certificate verify failed")
-    error = failure.opening_failure([refused], place="sinks.audit", topic="", brokers="b:1")
-    assert isinstance(error, ConfigError)
-    assert "ca_file" in str(error)
 
 
 # Reports ---------------------------------------------------------------------------------------------
