@@ -77,11 +77,33 @@ class Credentials:
         # The loader lets through whatever YAML, base64 or a missing key raises.
         except Exception as error:
             raise ConfigError(f"cluster.kubeconfig: {paths} cannot be used: {error}") from error
+        if exec_plugin(files, self._config.context) and not (settings.api_key or settings.cert_file):
+            # The loader logs the plugin's failure and goes on as nobody, who is then merely forbidden.
+            raise ConfigError(
+                f"cluster.kubeconfig: the exec plugin of {paths} gave no credentials; run it by hand"
+            )
         parts = (settings.ssl_ca_cert, settings.cert_file, settings.key_file)
         self._files = [*files, *token_files(files), *(Path(part) for part in parts if part)]
 
     def _stamps(self) -> tuple[tuple[int, int], ...]:
         return tuple(_stamp(path) for path in self._files)
+
+
+def exec_plugin(kubeconfigs: list[Path], context: str) -> bool:
+    """Whether the user of the context (default: the current one) is known through an exec plugin."""
+    wanted = context or _current_context(kubeconfigs)
+    for path in filter(Path.exists, kubeconfigs):
+        document = _read(path)
+        contexts = {each.get("name"): each.get("context") or {} for each in document.get("contexts") or []}
+        if wanted in contexts:
+            user = contexts[wanted].get("user")
+            return any(
+                "exec" in (each.get("user") or {})
+                for other in filter(Path.exists, kubeconfigs)
+                for each in _read(other).get("users") or []
+                if each.get("name") == user
+            )
+    return False
 
 
 def _current_context(kubeconfigs: list[Path]) -> str | None:

@@ -1,42 +1,33 @@
 """The only HTTP to the API server: raw bytes in, raw bytes out, errors in our own words.
 
-Lists and watches have a transport each. A watch always opens a connection of its own, so that "try once more
-on a new connection" may meet another replica of an HA control plane; lists keep theirs alive.
+Lists go over kept connections. A watch always opens one of its own, so that "try once more on a new
+connection" may meet another replica of an HA control plane.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
-import socket
 import ssl
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Any
 
 import aiohttp
 import msgspec
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.client.rest import RESTClientObject
-from typing_extensions import override
 
 from kexport.backoff import Pace
 from kexport.change import RawObject, Resource
 from kexport.config import ClusterConfig
 from kexport.credentials import Credentials
-from kexport.errors import ApiError, ConfigError, ConnectionLostError, ProtocolError
+from kexport.errors import ApiError, ConnectionLostError, ProtocolError
 from kexport.lines import LineSplitter, Status
+from kexport.transport import Transports, describe
 
 PAGE_ITEMS = 500
 INACTIVITY_SECONDS = 75.0  # bookmarks come about every 60 s; the server may forget after 75 s
 CONNECT_SECONDS = 10.0
 LIST_SECONDS = 60.0  # without a byte
-CREDENTIAL_CHECK_SECONDS = 5.0
 JSON = "application/json"
-USER_AGENT = f"kexport/{version('kexport')}"
-METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 class ListMeta(msgspec.Struct, frozen=True):
@@ -57,56 +48,25 @@ _page = msgspec.json.Decoder(Page)
 _status = msgspec.json.Decoder(Status)
 
 
-class _Transport(RESTClientObject):  # type: ignore[misc]  # the client is untyped
-    def __init__(self, configuration: Configuration, *, fresh: bool) -> None:
-        super().__init__(configuration)
-        self._fresh = fresh
-
-    @override
-    def _create_connector(self) -> aiohttp.TCPConnector:
-        # No limit: a watch holds its connection, and the default of 100 would be a hard cap on streams.
-        return aiohttp.TCPConnector(
-            limit=0, ssl=self.ssl_context, force_close=self._fresh, socket_factory=_socket
-        )
-
-
-def _socket(address: Any) -> socket.socket:
-    """A socket with client-go's keepalive: 30 s idle, 15 s apart, 9 probes."""
-    family, kind, protocol, *_ = address
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 9)):
-        if hasattr(socket, name):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-    return made
-
-
 class Client:
     """One API server. Raises ApiError for its answers, ConnectionLostError for anything on the way."""
 
     def __init__(self, config: ClusterConfig) -> None:
-        self._credentials = Credentials(config)
-        self._lists: ApiClient | None = None
-        self._watches: ApiClient | None = None
-        self._retired: list[ApiClient] = []
-        self._renewing = asyncio.Lock()
-        self._checked_at = 0.0
+        self._transports = Transports(Credentials(config))
         self._pace = Pace(config.list_requests_per_second)
         self.watch_list = True
         """Whether the server is believed to serve WatchList; an informer that learns otherwise says so."""
 
     async def open(self) -> None:
         """Load the credentials; raises ConfigError. Nothing is sent yet."""
-        await self._renew()
+        await self._transports.renew()
 
     async def close(self) -> None:
-        for api in (self._lists, self._watches, *self._retired):
-            if api:
-                await api.close()
+        await self._transports.close()
 
     @property
     def address(self) -> str:
-        return str(self._lists.configuration.host) if self._lists else ""
+        return self._transports.address
 
     async def get(self, path: str, *, accept: str = JSON, **query: str) -> bytes:
         """The body of a GET."""
@@ -191,10 +151,9 @@ class Client:
         watch: bool = False,
     ) -> aiohttp.ClientResponse:
         """The response to one request, its status below 300; 401 renews the credentials, once."""
-        await self._check_credentials()
+        await self._transports.check()
         for last_try in (False, True):
-            api = self._watches if watch else self._lists
-            assert api is not None, "open() comes first"
+            api = self._transports.watches if watch else self._transports.lists
             request = await api.param_serialize(
                 method,
                 path,
@@ -213,7 +172,7 @@ class Client:
             failure = await _failure(response)
             if response.status != 401 or last_try:
                 raise failure
-            await self._renew(instead_of=api)
+            await self._transports.renew(instead_of=api)
         raise AssertionError("unreachable")
 
     def _unreachable(self, error: BaseException) -> str:
@@ -223,36 +182,6 @@ class Client:
                 " check certificate-authority in the kubeconfig"
             )
         return f"cannot reach the API server {self.address}: {describe(error)}"
-
-    async def _check_credentials(self) -> None:
-        """Look at the files behind the credentials now and then, before a request needs them."""
-        now = time.monotonic()
-        if now - self._checked_at > CREDENTIAL_CHECK_SECONDS:
-            self._checked_at = now
-            if self._credentials.stale:
-                await self._renew()
-
-    async def _renew(self, *, instead_of: ApiClient | None = None) -> None:
-        """New transports from freshly loaded credentials; what is open on the old ones goes on."""
-        async with self._renewing:
-            if instead_of is not None and instead_of not in (self._lists, self._watches):
-                return  # somebody else already did
-            settings = await self._credentials.load()
-            try:
-                lists, watches = _api(settings, fresh=False), _api(settings, fresh=True)
-            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-                raise ConfigError(
-                    "cluster.kubeconfig: a certificate or key in it cannot be used: " + describe(error)
-                ) from error
-            self._retired += [api for api in (self._lists, self._watches) if api]
-            self._lists, self._watches = lists, watches
-
-
-def _api(settings: Configuration, *, fresh: bool) -> ApiClient:
-    api = ApiClient(settings)
-    api.rest_client = _Transport(settings, fresh=fresh)
-    api.user_agent = USER_AGENT
-    return api
 
 
 async def _failure(response: aiohttp.ClientResponse) -> ApiError:
@@ -270,11 +199,6 @@ async def _failure(response: aiohttp.ClientResponse) -> ApiError:
     except msgspec.DecodeError:
         status = Status(message=body[:200].decode(errors="replace"))
     return status.error(http_status=response.status, retry_after=retry_after)
-
-
-def describe(error: BaseException) -> str:
-    """One line about a transport error; some have no text of their own."""
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__
 
 
 async def allowed(client: Client, verb: str, resource: Resource, namespace: str | None) -> bool:

@@ -281,3 +281,10 @@ async def test_a_certificate_authority_that_is_none_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="kubeconfig"):
         await client.open()
     await client.close()
+
+
+async def test_an_exec_plugin_that_fails_is_named_instead_of_going_on_as_nobody(tmp_path):
+    broken = {"apiVersion": "client.authentication.k8s.io/v1", "command": "false", "interactiveMode": "Never"}
+    path = write_kubeconfig(tmp_path / "config", exec=broken)
+    with pytest.raises(ConfigError, match=r"the exec plugin of .* gave no credentials"):
+        await Credentials(ClusterConfig(kubeconfig=str(path))).load()

@@ -11,7 +11,7 @@ import pytest
 from kexport.change import Resource
 from kexport.config import ClusterConfig
 from kexport.errors import ApiError, ConnectionLostError, ProtocolError
-from kexport.kube import METADATA_LIST, Client, allowed
+from kexport.kube import Client, allowed
 from kexport.testing.cluster import FakeCluster
 
 MAPS = "/api/v1/configmaps"
@@ -45,6 +45,9 @@ class Server:
             pass  # the client went
         finally:
             writer.close()
+
+
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 def answer(body, status="200 OK", *headers):

@@ -71,6 +71,7 @@ class Batch:
                     if stopping():
                         return False
                 except KafkaException as error:
+                    producer.poll(0)  # after a fatal error this raises the reason, which `produce` leaves out
                     self.failures[index] = error.args[0]
                     return False
                 else:

@@ -106,13 +106,17 @@ def concerns_whole_request(error: KafkaError) -> bool:
 
 def sticks(error: KafkaError) -> bool:
     """Whether the client would go on to refuse this topic for minutes after the cause is mended."""
-    return error.fatal() or error.code() in _PERMISSION | _NO_TOPIC | _CREDENTIALS
+    return _is_fatal(error) or error.code() in _PERMISSION | _NO_TOPIC | _CREDENTIALS
 
 
 def raised(error: BaseException) -> KafkaError | None:
     """The Kafka error that an exception of the client carries; a fatal one may come inside a SystemError."""
     inner = error.__cause__ if isinstance(error, SystemError) else error
     return inner.args[0] if isinstance(inner, KafkaException) else None
+
+
+def _is_fatal(error: KafkaError) -> bool:
+    return bool(error.fatal() or error.code() == KafkaError._FATAL)  # noqa: SLF001
 
 
 def _where(place: str, topic: str) -> str:
@@ -127,7 +131,7 @@ def _problem(error: KafkaError, where: str) -> str:
         return f"{where}: the brokers do not allow this user to write ({said}): grant it Write and Describe"
     if code in _NO_TOPIC:
         return f"{where}: no such topic, and the brokers do not make it ({said}): create it"
-    if error.fatal():
+    if _is_fatal(error):
         return f"{where}: the client lost its place ({said}): it is built anew for the next try"
     if code in _SILENCE:
         return f"{where}: no acknowledgement from the brokers ({said}): see whether they are up and in sync"

@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 from kexport_kafka.reports import Reports
+from kexport_kafka.sink import KafkaSink
 
 from kexport import ConfigError, RejectedError, TransientError
 
 from .kafka_arrangement import TOPIC, Recorder, build, by_key, context, events, keys_of, number, opened
 from .mock_kafka import MockKafka
 
+NO_PERMISSION_ON_CLUSTER, INIT_PRODUCER_ID = 31, 22
 UNKNOWN_TOPIC, NO_PERMISSION, TOO_LARGE, OUT_OF_ORDER, INVALID_RECORD = 3, 29, 10, 45, 87
 IMPATIENT: dict[str, str | int] = {"message.timeout.ms": 1_500, "reconnect.backoff.max.ms": 200}
 NOBODY = "127.0.0.1:1"
@@ -134,6 +136,34 @@ async def test_a_missing_permission_is_named_and_passes_once_it_is_granted(kafka
         assert failed.value.written == 0
         await sink.write(events(1, 3))
         assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 3))
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_client_that_may_not_begin_says_so_and_is_built_anew(kafka: MockKafka, late: bool) -> None:
+    kafka.make_topic(TOPIC)
+    kafka.fail(NO_PERMISSION_ON_CLUSTER, request=INIT_PRODUCER_ID)
+    async with opened(kafka.bootstrap) as sink:
+        if late:  # the client has noticed before the write, and refuses to take anything
+            await asyncio.wait_for(asyncio.to_thread(noticed_fatal, sink), 10)
+        with pytest.raises(TransientError, match="do not allow this user to write") as failed:
+            await sink.write(events(1, 3))
+        assert failed.value.written == 0
+        await sink.write(events(1, 3))
+        assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 3))
+
+
+def noticed_fatal(sink: KafkaSink) -> None:
+    """Wait, without taking reports, until the client itself takes no record any more."""
+    producer = sink._courier._producer
+    assert producer is not None
+    while True:
+        try:
+            producer.produce("elsewhere", b"")
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._FATAL:
+                return
+        else:
+            producer.purge()
 
 
 async def test_the_prefix_is_truthful_when_only_one_partition_fails(kafka: MockKafka) -> None:

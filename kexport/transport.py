@@ -1,0 +1,127 @@
+"""The connections to the API server: kept ones for requests, a new one a watch, from current credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from importlib.metadata import version
+from typing import Any
+
+import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+from typing_extensions import override
+
+from kexport.credentials import Credentials
+from kexport.errors import ConfigError, ConnectionLostError
+
+USER_AGENT = f"kexport/{version('kexport')}"
+CREDENTIAL_CHECK_SECONDS = 5.0
+RETIRED_SECONDS = 900.0  # longer than any watch lasts
+
+
+class _Transport(RESTClientObject):  # type: ignore[misc]  # the client is untyped
+    def __init__(self, configuration: Configuration, *, fresh: bool) -> None:
+        super().__init__(configuration)
+        self._fresh = fresh
+
+    @override
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        # No limit: a watch holds its connection, and the default of 100 would be a hard cap on streams.
+        return aiohttp.TCPConnector(
+            limit=0, ssl=self.ssl_context, force_close=self._fresh, socket_factory=_socket
+        )
+
+
+def _socket(address: Any) -> socket.socket:
+    """A socket with client-go's keepalive: 30 s idle, 15 s apart, 9 probes."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 9)):
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
+
+
+class Transports:
+    """`lists` keeps connections alive, `watches` opens a new one each time; `renew` comes first."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._current: tuple[ApiClient, ApiClient] | None = None
+        self._retired: list[tuple[float, ApiClient]] = []
+        self._renewing = asyncio.Lock()
+        self._checked_at = 0.0
+
+    @property
+    def lists(self) -> ApiClient:
+        assert self._current, "renew() comes first"
+        return self._current[0]
+
+    @property
+    def watches(self) -> ApiClient:
+        assert self._current, "renew() comes first"
+        return self._current[1]
+
+    @property
+    def address(self) -> str:
+        return str(self.lists.configuration.host) if self._current else ""
+
+    async def close(self) -> None:
+        for api in (*(self._current or ()), *(api for _, api in self._retired)):
+            await api.close()
+
+    async def check(self) -> None:
+        """Look at the files behind the credentials now and then, before a request needs them."""
+        now = time.monotonic()
+        if now - self._checked_at > CREDENTIAL_CHECK_SECONDS:
+            self._checked_at = now
+            if self._credentials.stale:
+                await self.renew()
+
+    async def renew(self, *, instead_of: ApiClient | None = None) -> None:
+        """New transports from freshly loaded credentials; what is open on the old ones goes on."""
+        async with self._renewing:
+            if instead_of is not None and instead_of not in (self._current or ()):
+                return  # somebody else already did
+            try:
+                loaded = await self._load()
+            except ConfigError as error:
+                if self._current is None:
+                    raise
+                # It worked before: a file that is being replaced, a plugin that fails for a moment.
+                raise ConnectionLostError(str(error)) from error
+            await self._retire()
+            self._current = loaded
+
+    async def _load(self) -> tuple[ApiClient, ApiClient]:
+        settings = await self._credentials.load()
+        try:
+            return _api(settings, fresh=False), _api(settings, fresh=True)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise ConfigError(
+                "cluster.kubeconfig: a certificate or key in it cannot be used: " + describe(error)
+            ) from error
+
+    async def _retire(self) -> None:
+        """Put the transports in use aside; close those whose last watch must have ended."""
+        now = time.monotonic()
+        ended = [api for since, api in self._retired if now - since > RETIRED_SECONDS]
+        self._retired = [each for each in self._retired if each[1] not in ended]
+        self._retired += [(now, api) for api in self._current or ()]
+        for api in ended:
+            await api.close()
+
+
+def _api(settings: Configuration, *, fresh: bool) -> ApiClient:
+    api = ApiClient(settings)
+    api.rest_client = _Transport(settings, fresh=fresh)
+    api.user_agent = USER_AGENT
+    return api
+
+
+def describe(error: BaseException) -> str:
+    """One line about a transport error; some have no text of their own."""
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__
