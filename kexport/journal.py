@@ -156,7 +156,8 @@ class Journal:
     def advance(self, name: str, cursor: int) -> None:
         """Everything up to `cursor` is done for this sink; never moves it back."""
         lane = self._lanes[name]
-        self._set_lane(name, lane._replace(cursor=max(cursor, lane.cursor)))
+        if cursor > lane.cursor:
+            self._set_lane(name, lane._replace(cursor=cursor))
 
     def told(self, name: str, dropped: int) -> None:
         """The sink has been told, durably, that `dropped` events were given up."""
