@@ -28,7 +28,7 @@ class Disk:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="kexport-journal")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="kexport-journal-read")
         self.store: Store
-        self._second: Store
+        self._stores: list[Store] = []  # one, or a second one to read with
 
     @classmethod
     async def open(cls, config: JournalConfig) -> Disk:
@@ -38,7 +38,7 @@ class Disk:
         try:
             await disk.do(disk._open, config.synchronous)
         except BaseException:
-            disk._release()
+            await disk.close()
             raise
         return disk
 
@@ -46,11 +46,12 @@ class Disk:
         if self._held is None:
             connection = connect(MEMORY)
             lay_out(connection)
-            self.store = self._second = Store(connection)
-            return
-        statedir.prepare(self._held)
-        self.store = Store(connect(self._held.file, synchronous=synchronous))
-        self._second = Store(connect(self._held.file))
+            self._stores = [Store(connection)]
+        else:
+            statedir.prepare(self._held)
+            for level in (synchronous, "full"):
+                self._stores.append(Store(connect(self._held.file, synchronous=level)))
+        self.store = self._stores[0]
 
     @property
     def directory(self) -> Path | None:
@@ -67,7 +68,7 @@ class Disk:
 
     def _read(self, after: int) -> list[Event]:
         events: list[Event] = []
-        for chunk in self._second.read(after):
+        for chunk in self._stores[-1].read(after):
             first = chunk.last - len(chunk.lines) + 1
             events += [
                 Event(line, position=position)
@@ -77,13 +78,9 @@ class Disk:
         return events
 
     async def close(self) -> None:
-        await self.do(self.store.close)
-        if self._second is not self.store:
-            await asyncio.get_running_loop().run_in_executor(self._reader, self._second.close)
-        self._release()
-
-    def _release(self) -> None:
+        self._reader.shutdown()  # waits for a read under way
+        for store in self._stores:
+            await self.do(store.close)
         self._writer.shutdown()
-        self._reader.shutdown()
         if self._held:
             self._held.release()

@@ -245,8 +245,12 @@ def connect(path: Path | str, *, synchronous: str = "full") -> sqlite3.Connectio
     """A connection set up for the journal; `path` may be ":memory:"."""
     # One thread at a time uses it; which one that is, the journal sees to.
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute(f"PRAGMA synchronous = {synchronous.upper()}")
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {synchronous.upper()}")
+    except sqlite3.Error:
+        db.close()
+        raise
     return db
 
 
