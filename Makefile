@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/kexport-file plugins/kexport-kafka
+PLUGINS := plugins/kexport-file plugins/kexport-kafka plugins/kexport-otlp plugins/kexport-s3
 CODE := kexport plugins tests
 
 .PHONY: help setup demo test live lint format clean

@@ -45,6 +45,16 @@ class ClusterConfig(_Table, frozen=True):
     max_snapshots: Annotated[
         int, Meta(ge=1, description="Most streams that are listed at the same time.")
     ] = 4
+    recover_max_requests: Annotated[
+        int, Meta(ge=0, description="Most requests to read a stream's gap back from history; 0: don't.")
+    ] = 20_000
+    recover_max_seconds: Annotated[
+        float, Meta(ge=0, description="How long a stream's gap may be read back from history.")
+    ] = 60.0
+    recover_scan_revisions: Annotated[
+        int,
+        Meta(ge=0, description="Most versions of a gap that are listed, to find short-lived objects."),
+    ] = 1000
 
 
 class JournalConfig(_Table, frozen=True):

@@ -5,7 +5,7 @@ Compared by key *and* uid: an object that was deleted and made again under its n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -21,13 +21,18 @@ PORTION = 500
 
 
 class Portion(NamedTuple):
-    """Some inferred changes: their events, what they do to the index, and how many of each kind they are."""
+    """Some changes: their events, what they do to the index, and how many were inferred, of each kind.
+
+    Of recovered ones: how many, and up to which version all are told.
+    """
 
     events: list[Event]
     objects: dict[str, Known | None]
     added: int = 0
     modified: int = 0
     deleted: int = 0
+    recovered: int = 0
+    upto: str = ""
 
     def added_to(self, resync: Resync) -> Resync:
         return msgspec.structs.replace(
@@ -35,17 +40,25 @@ class Portion(NamedTuple):
             added=resync.added + self.added,
             modified=resync.modified + self.modified,
             deleted=resync.deleted + self.deleted,
+            recovered=resync.recovered + self.recovered,
+            upto=self.upto or resync.upto,
         )
 
 
-def portions(snapshot: Snapshot, encoder: Encoder, *, first: bool) -> Iterator[Portion]:
-    """Deletions first, as client-go has it, then what is new or newer; `first` = it is no comparison."""
+def portions(
+    snapshot: Snapshot, encoder: Encoder, *, first: bool, without: Container[str] = ()
+) -> Iterator[Portion]:
+    """Deletions first, as client-go has it, then what is new or newer; `first` = it is no comparison.
+
+    Objects in `without` were recovered: all about them is told.
+    """
     observed = now()
     origin = Origin.SNAPSHOT if first else Origin.RESYNC
-    missing = iter(sorted(snapshot.missing.items()))
+    missing = iter(sorted(item for item in snapshot.missing.items() if item[0] not in without))
     while some := list(islice(missing, PORTION)):
         yield _vanished(some, snapshot, encoder, observed)
-    for staged in snapshot.differences():
+    for listed in snapshot.differences():
+        staged = [each for each in listed if each.metadata.key not in without]
         for start in range(0, len(staged), PORTION):
             yield _present(staged[start : start + PORTION], snapshot, encoder, origin, observed)
 

@@ -11,6 +11,9 @@ import asyncio
 import re
 import time
 from collections.abc import Iterable
+from itertools import chain
+
+import msgspec
 
 from kexport import snapshot as snapshots
 from kexport.backoff import Backoff
@@ -23,6 +26,7 @@ from kexport.journal import Journal
 from kexport.kube import INACTIVITY_SECONDS, Client
 from kexport.lines import decode_bookmark, decode_line, decode_metadata
 from kexport.places import Position, Resync
+from kexport.recovery import Recovery
 from kexport.shape import Shaper
 from kexport.snapshot import Snapshot
 from kexport.telemetry import StreamStats, get_log
@@ -178,6 +182,7 @@ class Informer:
             if version:
                 self._journal.append(self._stream.key, events, index, Position(version=version))
                 self._expired = False
+                self._backoff.reset()  # what is cut after every line still gets on
                 self._stats.changes += len(events)
                 self._stats.version, self._stats.heard, self._stats.error = version, time.monotonic(), ""
 
@@ -193,7 +198,7 @@ class Informer:
     # -- comparing ----------------------------------------------------------------------------------------
 
     async def _synchronise(self, resync: Resync) -> None:
-        """List everything, and say how it differs from what was known."""
+        """List everything, and tell which changes led there, as far as history tells."""
         async with self._slots:
             self._stats.state = "listing"
             known = await self._journal.known(self._stream.key)
@@ -201,7 +206,11 @@ class Informer:
             with Snapshot(self._stream, self._shaper, known, directory=directory) as snapshot:
                 await self._list(snapshot, at=resync.at)
                 self._stats.snapshots += 1
-                await self._emit(snapshot, resync)
+                recovery = Recovery(snapshot, known, resync, client=self._client, shaper=self._shaper)
+                if recovery.possible:
+                    self._stats.state = "recovering"
+                    await recovery.run()
+                await self._emit(snapshot, resync, recovery)
         self._stats.synced, self._stats.error = True, ""
 
     async def _list(self, snapshot: Snapshot, *, at: str) -> None:
@@ -214,11 +223,13 @@ class Informer:
             snapshot.restart()
             await snapshots.take(self._client, snapshot)
 
-    async def _emit(self, snapshot: Snapshot, resync: Resync) -> None:
+    async def _emit(self, snapshot: Snapshot, resync: Resync, recovery: Recovery) -> None:
         """Journal the differences in portions; until the last, the comparison stays marked as unfinished."""
         key = self._stream.key
         silent = not resync.since and self._stream.initial == "silent"
-        for portion in portions(snapshot, self._encoder, first=not resync.since):
+        resync = msgspec.structs.replace(resync, unscanned=resync.unscanned or not recovery.covered)
+        inferred = portions(snapshot, self._encoder, first=not resync.since, without=recovery.whole)
+        for portion in chain(recovery.portions(self._encoder), inferred):
             marker = None
             if resync.reason != "initial":
                 resync = portion.added_to(resync)
@@ -238,16 +249,19 @@ class Informer:
             self._stats.gaps += 1
             inferred = resync.added + resync.modified + resync.deleted
             self._stats.inferred += inferred
-            tell = self._log.error if inferred else self._log.warning
+            complete = not inferred and not resync.unscanned
+            told = {
+                "added": resync.added, "modified": resync.modified, "deleted": resync.deleted,
+                "recovered": resync.recovered, "scanned": not resync.unscanned,
+            }  # fmt: skip
+            tell = self._log.error if inferred else self._log.info if complete else self._log.warning
             tell(
-                "gap: changes between two versions were lost; states and deletions were inferred",
-                since=resync.since, until=snapshot.version, reason=resync.reason,
-                added=resync.added, modified=resync.modified, deleted=resync.deleted,
+                "gap: nobody watched between two versions; read back from history, the rest inferred",
+                since=resync.since, until=snapshot.version, reason=resync.reason, complete=complete, **told,
             )  # fmt: skip
             gap = self._encoder.gap(
-                resync.since, snapshot.version, reason=resync.reason, complete=False,
-                added=resync.added, modified=resync.modified, deleted=resync.deleted,
-            )  # fmt: skip
+                resync.since, snapshot.version, reason=resync.reason, complete=complete, **told
+            )
             closing.append(gap)
         origin = Origin.RESYNC if resync.since else Origin.SNAPSHOT
         closing.append(self._encoder.synced(snapshot.version, origin=origin, objects=snapshot.objects))

@@ -25,6 +25,12 @@ class Resync(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     added: int = 0
     modified: int = 0
     deleted: int = 0
+    recovered: int = 0
+    """Changes that were read back from history and are in the journal, in the order of their versions, …"""
+    upto: str = ""
+    """… up to this one: a recovery that begins again goes on behind it."""
+    unscanned: bool = False
+    """Objects that came and went inside the gap may have been overlooked."""
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

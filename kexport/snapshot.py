@@ -207,4 +207,4 @@ async def _by_list(client: Client, snapshot: Snapshot, *, at: str, paged: bool =
             "apiVersion": msgspec.Raw(msgspec.json.encode(page.apiVersion)),
         }
         for item in page.items or ():
-            snapshot.add(head | item)
+            snapshot.add(item if "kind" in item else head | item)

@@ -123,7 +123,50 @@ def _kafka(version: str) -> Part:
     )
 
 
+def _versitygw(version: str) -> Part:
+    """The S3 gateway's command, built from a wrapper module that only requires it."""
+    package = "github.com/versity/versitygw"
+    module = f"module testbed/versitygw\n\ngo 1.26\n\nrequire {package} v{version}\n"
+    return Part(
+        name="versitygw",
+        version=version,
+        needs=("go",),
+        files={"go.mod": module},
+        commands=((*_GO_BUILD, "-ldflags=-s -w", "-o", "../product/versitygw", f"{package}/cmd/versitygw"),),
+    )
+
+
+def _collector(version: str) -> Part:
+    """The Collector with what the tests use, and what does kexport's work there as a peer to compare with.
+
+    Its builder writes the sources; they are compiled here, with the flags of the other servers.
+    """
+    core = "go.opentelemetry.io/collector"
+    contrib = "github.com/open-telemetry/opentelemetry-collector-contrib"
+    components = {
+        "receivers": (f"{core}/receiver/otlpreceiver", f"{contrib}/receiver/k8sobjectsreceiver"),
+        "exporters": (f"{contrib}/exporter/fileexporter", f"{contrib}/exporter/kafkaexporter"),
+    }
+    manifest = "dist:\n  module: testbed/collector\n  name: collector\n  output_path: ./generated\n"
+    for kind, modules in components.items():
+        manifest += f"{kind}:\n" + "".join(f"  - gomod: {module} v{version}\n" for module in modules)
+    builder = f"{core}/cmd/builder@v{version}"
+    flags = (*_GO_BUILD[2:], "-ldflags=-s -w", "-o", "../../product/collector")
+    return Part(
+        name="collector",
+        version=version,
+        needs=("go",),
+        files={"manifest.yaml": manifest},
+        commands=(
+            ("go", "run", "-p", "2", builder, "--config=manifest.yaml", "--skip-compilation"),
+            ("go", "build", "-C", "generated", *flags, "."),
+        ),
+    )
+
+
 ETCD = _etcd("3.6.5")
 KUBERNETES = _kubernetes("1.37.2")
 KAFKA = _kafka("4.1.0")
-PARTS = (ETCD, KAFKA, KUBERNETES)
+VERSITYGW = _versitygw("1.8.0")
+COLLECTOR = _collector("0.145.0")
+PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR)

@@ -1,0 +1,188 @@
+"""The past of one stream: what was there at a version, as far as etcd still has it.
+
+The API server's watch cache forgets within about 75 s and at every restart. etcd keeps each revision until it
+is compacted, after five to ten minutes, and a list with `resourceVersionMatch=Exact` reads it. All reads for
+one gap share one budget of requests and seconds; the pace of ordinary lists would be far too slow for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import NamedTuple
+
+import msgspec
+
+from kexport.backoff import Backoff
+from kexport.change import Known, Metadata, RawObject, Stream
+from kexport.errors import ApiError, ConnectionLostError, ProtocolError
+from kexport.kube import JSON, Client, Page
+from kexport.lines import decode_metadata
+
+AT_ONCE = 8
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 3.0
+TRIES = 8  # with the pauses between them: longer than an API server needs to start anew
+
+
+class UnreadableError(Exception):
+    """A version that cannot be had: compacted, refused, beyond the budget, or not what was asked for."""
+
+
+class Version(NamedTuple):
+    """An object as it once was; not shaped yet."""
+
+    metadata: Metadata
+    members: RawObject
+
+
+class Step(NamedTuple):
+    """One object at two versions at which it was not the same."""
+
+    low: int
+    before: Known | None
+    high: int
+    after: Known | None
+
+
+class _Item(msgspec.Struct, frozen=True, gc=False):
+    metadata: Metadata
+
+
+class _ListMeta(msgspec.Struct, frozen=True):
+    resourceVersion: str = ""  # noqa: N815
+
+
+class _Names(msgspec.Struct, frozen=True):
+    """A list of which only the objects' metadata matters."""
+
+    metadata: _ListMeta
+    items: list[_Item] | None = None
+
+
+_page = msgspec.json.Decoder(Page)
+_names = msgspec.json.Decoder(_Names)
+
+
+class History:
+    """Reads versions of a stream's objects; everything raises UnreadableError and nothing else."""
+
+    def __init__(self, stream: Stream, client: Client) -> None:
+        self._stream = stream
+        self._client = client
+        self._most = client.config.recover_max_requests
+        self._started = time.monotonic()
+        self._deadline = asyncio.get_running_loop().time() + client.config.recover_max_seconds
+        self._compacted = 0  # the newest version that the server is known to have lost
+        self.requests = 0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget is used up, so that nothing more can be read."""
+        return self.requests >= self._most or asyncio.get_running_loop().time() >= self._deadline
+
+    async def version(self, key: str, at: int) -> Version | None:
+        """The object of this key as it was at version `at`; None: there was none."""
+        namespace, _, name = key.rpartition("/")
+        path = self._stream.resource.path(namespace or None)
+        body = await self._ask(path, at, fieldSelector=f"metadata.name={name}")
+        try:
+            page = _page.decode(body)
+            found = [(decode_metadata(item), item) for item in page.items or ()]
+        except (msgspec.DecodeError, RecursionError, ProtocolError) as error:
+            raise UnreadableError(f"the list of {key} at {at} is not one: {error}") from error
+        if page.metadata.resourceVersion != str(at) or len(found) > 1:
+            raise UnreadableError("the server does not list one object at one version")
+        if not found:
+            return None
+        metadata, item = found[0]
+        if metadata.key != key:
+            raise UnreadableError(f"the server answered with {metadata.key} instead of {key}")
+        # Listed items of built-in types don't say what they are; a watch's objects do, and in this order.
+        head = {
+            "kind": msgspec.Raw(msgspec.json.encode(page.kind.removesuffix("List"))),
+            "apiVersion": msgspec.Raw(msgspec.json.encode(page.apiVersion)),
+        }
+        return Version(metadata, item if "kind" in item else head | item)
+
+    async def everything(self, at: int) -> dict[str, Known]:
+        """Key, uid and version of all the stream's objects at version `at`."""
+        body = await self._ask(self._stream.path, at, accept=METADATA)
+        try:
+            names = _names.decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise UnreadableError(f"the list at {at} is not one: {error}") from error
+        if names.metadata.resourceVersion != str(at):
+            raise UnreadableError("the server does not list at one version")
+        found = (item.metadata for item in names.items or ())
+        return {
+            each.key: Known(each.uid, each.resourceVersion)
+            for each in found
+            if self._stream.wants(each.namespace)
+        }
+
+    async def steps(
+        self, begin: int, end: int, *, every: int
+    ) -> tuple[dict[str, Known], dict[str, list[Step]]]:
+        """What was there at `begin`, and the steps of each object to `end`, as seen at every nth version.
+
+        Every 1: each single version is listed, and nothing that happened can escape it.
+        """
+        start = before = await self.everything(begin)
+        steps: dict[str, list[Step]] = {}
+        versions = [*range(begin + every, end, every), end]
+        low = begin
+        for first in range(0, len(versions), AT_ONCE):
+            wanted = versions[first : first + AT_ONCE]
+            found = await asyncio.gather(*map(self.everything, wanted), return_exceptions=True)
+            for high, after in zip(wanted, found, strict=True):
+                if isinstance(after, BaseException):
+                    raise after
+                for key in {key for key, _ in before.items() ^ after.items()}:
+                    step = Step(low, before.get(key), high, after.get(key))
+                    steps.setdefault(key, []).append(step)
+                low, before = high, after
+        return start, steps
+
+    async def _ask(self, path: str, at: int, *, accept: str = JSON, **selector: str) -> bytes:
+        """One list; trouble that may pass is waited out, for as long as the budget allows."""
+        backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
+        query = {**selector, "resourceVersion": str(at), "resourceVersionMatch": "Exact"}
+        tries = 0
+        while True:
+            if at <= self._compacted:
+                raise UnreadableError("etcd was compacted")
+            if self.exhausted:
+                raise UnreadableError("the budget of requests and seconds is used up")
+            self.requests += 1
+            tries += 1
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    return await self._client.get(path, accept=accept, paced=False, **query)
+            except TimeoutError as error:
+                raise UnreadableError("the seconds are used up") from error
+            except ConnectionLostError as error:
+                if tries == TRIES:
+                    raise UnreadableError(str(error)) from error
+                wait = backoff.next()
+            except ApiError as error:
+                if tries >= self._most_tries(error):
+                    if error.expired:
+                        self._compacted = max(self._compacted, at)
+                    raise UnreadableError(str(error)) from error
+                wait = backoff.next(error.retry_after)
+            left = self._deadline - asyncio.get_running_loop().time()
+            await asyncio.sleep(min(wait, max(0.0, left)))
+
+    def _most_tries(self, error: ApiError) -> int:
+        """How often to ask. For 410 and 504 once more: another replica may know, or know it by now."""
+        if error.status == 429:
+            return self._most
+        if error.status in {500, 502, 503}:
+            return TRIES
+        return 2 if error.expired or error.status == 504 else 1
