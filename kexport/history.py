@@ -93,7 +93,7 @@ class History:
         body = await self._ask(path, at, fieldSelector=f"metadata.name={name}")
         try:
             page = _page.decode(body)
-            found = [(decode_metadata(item), item) for item in page.items or ()]
+            found = [(decode_metadata(item), item) for item in page.objects()]
         except (msgspec.DecodeError, RecursionError, ProtocolError) as error:
             raise UnreadableError(f"the list of {key} at {at} is not one: {error}") from error
         if page.metadata.resourceVersion != str(at) or len(found) > 1:
@@ -103,12 +103,7 @@ class History:
         metadata, item = found[0]
         if metadata.key != key:
             raise UnreadableError(f"the server answered with {metadata.key} instead of {key}")
-        # Listed items of built-in types don't say what they are; a watch's objects do, and in this order.
-        head = {
-            "kind": msgspec.Raw(msgspec.json.encode(page.kind.removesuffix("List"))),
-            "apiVersion": msgspec.Raw(msgspec.json.encode(page.apiVersion)),
-        }
-        return Version(metadata, item if "kind" in item else head | item)
+        return Version(metadata, item)
 
     async def everything(self, at: int) -> dict[str, Known]:
         """Key, uid and version of all the stream's objects at version `at`."""

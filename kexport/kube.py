@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -36,12 +36,21 @@ class ListMeta(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """One page of a list; `items` carry no apiVersion and kind of their own."""
+    """One page of a list; `items` of built-in types carry no apiVersion and kind of their own."""
 
     kind: str
     apiVersion: str  # noqa: N815
     metadata: ListMeta
     items: list[RawObject] | None = None
+
+    def objects(self) -> Iterator[RawObject]:
+        """The items as a watch would show them: built-in types say what they are, and that comes first."""
+        head = {
+            "kind": msgspec.Raw(msgspec.json.encode(self.kind.removesuffix("List"))),
+            "apiVersion": msgspec.Raw(msgspec.json.encode(self.apiVersion)),
+        }
+        for item in self.items or ():
+            yield item if "kind" in item else head | item
 
 
 _page = msgspec.json.Decoder(Page)

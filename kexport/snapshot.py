@@ -201,10 +201,5 @@ async def _by_list(client: Client, snapshot: Snapshot, *, at: str, paged: bool =
                 f"the list of {snapshot.stream.path} has no version that one could go on from"
             )
         snapshot.version = version
-        # Listed items of built-in types don't say what they are; a watch's objects do, and in this order.
-        head = {
-            "kind": msgspec.Raw(msgspec.json.encode(page.kind.removesuffix("List"))),
-            "apiVersion": msgspec.Raw(msgspec.json.encode(page.apiVersion)),
-        }
-        for item in page.items or ():
-            snapshot.add(item if "kind" in item else head | item)
+        for item in page.objects():
+            snapshot.add(item)
