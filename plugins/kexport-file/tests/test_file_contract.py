@@ -21,17 +21,24 @@ _ROOM_BYTES = 2_000  # so that the disk is full in the middle of a batch
 
 def lines(path: Path) -> list[bytes]:
     """Every whole line, of the rotated files first, as `cat` and `zstdcat` show them."""
+    while True:
+        files = _files(path)
+        try:
+            found = b"".join(map(_content, files))
+        except FileNotFoundError:
+            continue  # compressed, or rotated, between the two looks
+        if _files(path) == files:
+            return found.split(b"\n")[:-1]
+
+
+def _files(path: Path) -> list[Path]:
     rotated = sorted(each for each in path.parent.glob(f"{path.stem}.*-*") if each.suffix != ".tmp")
     packed = {each.stem for each in rotated if each.suffix in {".gz", ".zst"}}
-    found = b"".join(_content(each) for each in [*rotated, path] if each.name not in packed)
-    return found.split(b"\n")[:-1]
+    return [each for each in [*rotated, *path.parent.glob(path.name)] if each.name not in packed]
 
 
 def _content(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return b""  # just now compressed, or never begun
+    data = path.read_bytes()
     if path.suffix == ".gz":
         return gzip.decompress(data)
     if path.suffix == ".zst":
@@ -51,7 +58,10 @@ class FileContract(SinkContract[FileConfig]):
     @asynccontextmanager
     async def outage(self, config: FileConfig) -> AsyncIterator[None]:
         path = Path(config.path)
-        size = path.stat().st_size if path.exists() else 0
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            size = 0  # not begun, or just now rotated
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + _ROOM_BYTES, before[1]))
         try:
