@@ -115,6 +115,13 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         return {name: value for name, value in query.items() if value}
 
 
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What the index remembers of an object: enough to tell what happened while nobody watched."""
+
+    uid: str
+    version: str
+
+
 class Metadata(msgspec.Struct, frozen=True, gc=False):
     """The part of ObjectMeta that the engine itself needs."""
 
@@ -128,12 +135,10 @@ class Metadata(msgspec.Struct, frozen=True, gc=False):
         """`namespace/name`, or `name` for cluster-scoped objects."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
-
-class Known(msgspec.Struct, frozen=True, gc=False):
-    """What the index remembers of an object: enough to tell what happened while nobody watched."""
-
-    uid: str
-    version: str
+    @property
+    def known(self) -> Known:
+        """What the index is to remember of an object in this state."""
+        return Known(self.uid, self.resourceVersion)
 
 
 def is_version(text: str) -> bool:

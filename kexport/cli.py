@@ -64,7 +64,8 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         asyncio.run(_until_signal(Engine(loaded).run))
     except KexportError as error:
-        raise type(error)(mask(str(error), loaded.secrets)) from error
+        error.args = (mask(str(error), loaded.secrets),)
+        raise
     return DONE
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kexport.change import ChangeType, Known, Metadata, Origin
+from kexport.change import ChangeType, Known, Origin
 from kexport.encoder import Encoder, now
 from kexport.event import Event
 from kexport.places import Resync
@@ -90,7 +90,7 @@ def _present(
             deleted += 1
         change = ChangeType.MODIFIED if same else ChangeType.ADDED
         events.append(encoder.change(change, metadata, each.object, origin=origin, time=observed))
-        index[metadata.key] = _known(metadata)
+        index[metadata.key] = metadata.known
         added, modified = added + (not same), modified + same
     return Portion(events, index, added, modified, deleted)
 
@@ -98,7 +98,3 @@ def _present(
 def _gone(snapshot: Snapshot) -> ChangeType:
     """With a selector nobody can tell a deletion from an object that is merely not selected any longer."""
     return ChangeType.LEFT if snapshot.stream.selective else ChangeType.DELETED
-
-
-def _known(metadata: Metadata) -> Known:
-    return Known(metadata.uid, metadata.resourceVersion)

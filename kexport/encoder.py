@@ -29,6 +29,7 @@ class Encoder:
         self._stream = stream
         self._cluster = cluster
         self._resource = resource.full_name
+        self._api_version, self._kind = resource.api_version, resource.kind
         self._source = f"/clusters/{cluster}/apis/{resource.group or 'core'}/{resource.name}"
         self._types = {change: OBJECT + change.value for change in ChangeType}
 
@@ -49,8 +50,8 @@ class Encoder:
             sequence=version.zfill(20),
             origin=origin.value,
             cluster=self._cluster,
-            apiversion=self._stream.resource.api_version,
-            kind=self._stream.resource.kind,
+            apiversion=self._api_version,
+            kind=self._kind,
             resource=self._resource,
             objnamespace=metadata.namespace,
             objname=metadata.name,
@@ -64,8 +65,7 @@ class Encoder:
         metadata: dict[str, str] = {"name": name, "uid": known.uid, "resourceVersion": known.version}
         if namespace:
             metadata["namespace"] = namespace
-        resource = self._stream.resource
-        body = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
+        body = {"kind": self._kind, "apiVersion": self._api_version, "metadata": metadata}
         seen = Metadata(name=name, namespace=namespace, uid=known.uid, resourceVersion=version)
         return self.change(change, seen, msgspec.json.encode(body), origin=Origin.RESYNC, time=time)
 
@@ -94,8 +94,8 @@ class Encoder:
             sequence=version.zfill(20),
             origin=origin.value,
             cluster=self._cluster,
-            apiversion=self._stream.resource.api_version,
-            kind=self._stream.resource.kind,
+            apiversion=self._api_version,
+            kind=self._kind,
             resource=self._resource,
             resourceversion=version,
         )

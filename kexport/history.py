@@ -115,11 +115,7 @@ class History:
         if names.metadata.resourceVersion != str(at):
             raise UnreadableError("the server does not list at one version")
         found = (item.metadata for item in names.items or ())
-        return {
-            each.key: Known(each.uid, each.resourceVersion)
-            for each in found
-            if self._stream.wants(each.namespace)
-        }
+        return {each.key: each.known for each in found if self._stream.wants(each.namespace)}
 
     async def steps(
         self, begin: int, end: int, *, every: int

@@ -176,7 +176,7 @@ class Informer:
                     change = self._change(item.type)
                     events.append(self._event(change, metadata, item.object, observed))
                     gone = change in {ChangeType.DELETED, ChangeType.LEFT}
-                    index[metadata.key] = None if gone else Known(metadata.uid, metadata.resourceVersion)
+                    index[metadata.key] = None if gone else metadata.known
                 version = metadata.resourceVersion
         finally:
             if version:

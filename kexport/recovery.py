@@ -122,9 +122,7 @@ class Recovery:
                 for change, metadata, shaped in some
             ]
             index = {
-                each.metadata.key: None
-                if each.change is ChangeType.DELETED
-                else Known(each.metadata.uid, each.metadata.resourceVersion)
+                each.metadata.key: None if each.change is ChangeType.DELETED else each.metadata.known
                 for each in some
             }
             upto = some[-1].metadata.resourceVersion
@@ -181,7 +179,7 @@ class Recovery:
 
     def _steps(self, each: _Object) -> list[Step]:
         """What a scan saw; without, one step from end to end."""
-        known, after = each.known, _known(each.staged.metadata) if each.staged else None
+        known, after = each.known, each.staged.metadata.known if each.staged else None
         if each.steps:
             if each.steps[-1].after != after:
                 raise UnreadableError("scan and listing disagree")
@@ -203,7 +201,7 @@ class Recovery:
                 assert known
                 at, version = await self._deletion(each.key, known.uid, low=step.low, high=at)
                 self._tell(each, ChangeType.DELETED, _gone(version, at))
-            if _known(version.metadata) == known:
+            if version.metadata.known == known:
                 return
             at = int(version.metadata.resourceVersion) - 1
             if at < step.low:
@@ -221,10 +219,10 @@ class Recovery:
         """The object as the step ends; the listing has it already, unless the step ends before."""
         if step.after is None:
             return None
-        if each.staged and step.after == _known(each.staged.metadata):
+        if each.staged and step.after == each.staged.metadata.known:
             return Version(each.staged.metadata, {})
         version = await self._history.version(each.key, step.high)
-        if not version or _known(version.metadata) != step.after:
+        if not version or version.metadata.known != step.after:
             raise UnreadableError("scan and history disagree")
         return version
 
@@ -264,7 +262,3 @@ def _gone(version: Version, at: int) -> Version:
     inner["resourceVersion"] = msgspec.Raw(b'"%d"' % at)
     members["metadata"] = msgspec.Raw(msgspec.json.encode(inner))
     return Version(msgspec.structs.replace(version.metadata, resourceVersion=str(at)), members)
-
-
-def _known(metadata: Metadata) -> Known:
-    return Known(metadata.uid, metadata.resourceVersion)

@@ -83,7 +83,7 @@ class Snapshot:
             self.replace(members)
             return
         before = self.missing.pop(metadata.key, None)
-        if before == Known(metadata.uid, metadata.resourceVersion):
+        if before == metadata.known:
             return
         staged = Staged(metadata, self._shaper.shape(members), before)
         self._frame.append(staged)
