@@ -18,7 +18,8 @@ from kexport.errors import ConfigError, KexportError
 from kexport.terminal import mask, plain, takes_colour
 
 if TYPE_CHECKING:  # names for annotations; the modules behind them are what is heavy
-    from kexport.config import ClusterConfig, Config
+    from kexport.config import Config
+    from kexport.tables import ClusterConfig
 
 DONE, FAILED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 130
 
@@ -235,7 +236,7 @@ def _set_up_logs(arguments: argparse.Namespace, *, level: str, masks: dict[str, 
 
 def _cluster(arguments: argparse.Namespace, configured: ClusterConfig | None = None) -> ClusterConfig:
     """Which API server: the configuration's, unless the command line names one."""
-    from kexport.config import ClusterConfig
+    from kexport.tables import ClusterConfig
 
     if arguments.kubeconfig or arguments.context or arguments.url:
         return ClusterConfig(kubeconfig=arguments.kubeconfig, context=arguments.context, url=arguments.url)

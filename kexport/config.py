@@ -18,121 +18,11 @@ from typing_extensions import override
 from kexport.errors import ConfigError
 from kexport.settings import check_keys, nearest, reword
 from kexport.sink import BatchConfig, SinkConfig, SinkType
+from kexport.tables import RetryConfig, Root
 from kexport.terminal import mask
 from kexport.variables import fill_in
 
 T = TypeVar("T")
-
-
-class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every table."""
-
-
-class ClusterConfig(_Table, frozen=True):
-    name: Annotated[
-        str, Meta(description="The cluster's name in every event; default: the kube-system namespace's uid.")
-    ] = ""
-    kubeconfig: Annotated[
-        str, Meta(description="Kubeconfig file; default: in-cluster, else $KUBECONFIG, else ~/.kube/config.")
-    ] = ""
-    context: Annotated[str, Meta(description="Context of the kubeconfig; default: the current one.")] = ""
-    url: Annotated[
-        str, Meta(description="An API server without credentials, such as kubectl proxy's address.")
-    ] = ""
-    list_requests_per_second: Annotated[
-        float, Meta(gt=0, description="Most list and discovery requests a second; watches don't count.")
-    ] = 20.0
-    max_snapshots: Annotated[
-        int, Meta(ge=1, description="Most streams that are listed at the same time.")
-    ] = 4
-    recover_max_requests: Annotated[
-        int, Meta(ge=0, description="Most requests to read a stream's gap back from history; 0: don't.")
-    ] = 20_000
-    recover_max_seconds: Annotated[
-        float, Meta(ge=0, description="How long a stream's gap may be read back from history.")
-    ] = 60.0
-    recover_scan_revisions: Annotated[
-        int,
-        Meta(ge=0, description="Most versions of a gap that are listed, to find short-lived objects."),
-    ] = 1000
-
-
-class JournalConfig(_Table, frozen=True):
-    path: Annotated[
-        str, Meta(description="Directory of the journal; ':memory:' keeps nothing, for looking only.")
-    ] = "kexport-state"
-    max_bytes: Annotated[
-        int, Meta(ge=1 << 20, description="Most bytes of stored events; what happens then: when_full.")
-    ] = 4 << 30
-    keep_seconds: Annotated[
-        float, Meta(ge=0, description="How long delivered events are kept, for replay.")
-    ] = 3600.0
-    when_full: Annotated[
-        Literal["pause", "drop_oldest"],
-        Meta(
-            description="pause: stop watching until there is room; drop_oldest: give up events, with a gap."
-        ),
-    ] = "pause"
-    commit_seconds: Annotated[
-        float, Meta(ge=0, le=0.02, description="How long a change waits for others to be committed with it.")
-    ] = 0.01
-    memory_bytes: Annotated[
-        int,
-        Meta(ge=0, description="Newest events kept in memory, so that a lane that keeps up reads no disk."),
-    ] = 32 << 20
-    synchronous: Annotated[
-        Literal["full", "normal"],
-        Meta(description="full: durable when the power fails; normal: durable when the process is killed."),
-    ] = "full"
-
-
-class ResourceConfig(_Table, frozen=True):
-    resource: Annotated[
-        str,
-        Meta(min_length=1, description="As kubectl writes it: pods, deploy, deployments.apps, *.apps, *."),
-    ]
-    namespaces: Annotated[
-        tuple[Annotated[str, Meta(min_length=1)], ...],
-        Meta(description="Names, or patterns such as prod-*; default: all namespaces."),
-    ] = ()
-    label_selector: Annotated[str, Meta(description="As kubectl -l takes it; applied by the server.")] = ""
-    field_selector: Annotated[
-        str, Meta(description="As kubectl --field-selector takes it; applied by the server.")
-    ] = ""
-    initial: Annotated[
-        Literal["emit", "silent"],
-        Meta(description="Whether the objects of the first listing become events (origin=snapshot)."),
-    ] = "emit"
-
-
-class TransformConfig(_Table, frozen=True):
-    resources: Annotated[
-        tuple[str, ...],
-        Meta(min_length=1, description="Resources as in [[resources]], or patterns: *.apps, *."),
-    ]
-    drop: Annotated[
-        tuple[str, ...],
-        Meta(description="Fields to leave out: status, metadata.annotations['example.com/checksum']."),
-    ] = ()
-
-
-class RouteConfig(_Table, frozen=True):
-    sinks: Annotated[tuple[str, ...], Meta(min_length=1, description="Names of [sinks.NAME] tables.")]
-    resources: Annotated[
-        tuple[str, ...], Meta(description="Resources or patterns (*.apps); default: all.")
-    ] = ()
-    namespaces: Annotated[
-        tuple[str, ...], Meta(description="Namespaces or patterns; default: all, and cluster-scoped objects.")
-    ] = ()
-    changes: Annotated[
-        tuple[Literal["added", "modified", "deleted", "left"], ...],
-        Meta(description="Kinds of change; default: all. Stream events (gap, synced) always pass."),
-    ] = ()
-
-
-class RetryConfig(_Table, frozen=True):
-    min_seconds: Annotated[float, Meta(gt=0, description="First wait after a failed write.")] = 0.5
-    max_seconds: Annotated[float, Meta(gt=0, description="Longest wait between two tries.")] = 60.0
 
 
 class SinkSettings(NamedTuple):
@@ -145,20 +35,6 @@ class SinkSettings(NamedTuple):
     retry: RetryConfig
     timeout_seconds: float
     rejects_to: str
-
-
-class Root(_Table, frozen=True):
-    """The whole file; `sinks` stays untyped here, since each type has keys of its own."""
-
-    resources: Annotated[tuple[ResourceConfig, ...], Meta(min_length=1, description="What to watch.")]
-    sinks: Annotated[dict[str, dict[str, Any]], Meta(min_length=1, description="Where to write.")]
-    cluster: ClusterConfig = ClusterConfig()
-    journal: JournalConfig = JournalConfig()
-    transforms: tuple[TransformConfig, ...] = ()
-    routes: tuple[RouteConfig, ...] = ()
-    shutdown_seconds: Annotated[
-        float, Meta(ge=0, description="How long a stopping process goes on delivering what it has.")
-    ] = 20.0
 
 
 class Config(NamedTuple):

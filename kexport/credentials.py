@@ -13,8 +13,8 @@ from typing import Any
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from kexport.config import ClusterConfig
 from kexport.errors import ConfigError
+from kexport.tables import ClusterConfig
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 

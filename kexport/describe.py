@@ -10,7 +10,6 @@ import msgspec
 
 from kexport import schema
 from kexport.change import Resource
-from kexport.config import ClusterConfig
 from kexport.discovery import Catalogue
 from kexport.engine import Cluster, survey
 from kexport.errors import ConfigError
@@ -18,6 +17,7 @@ from kexport.kube import Client
 from kexport.plugins import Plugins
 from kexport.settings import nearest
 from kexport.sink import SinkType
+from kexport.tables import ClusterConfig
 from kexport.terminal import plain, table
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from kexport import statedir
-from kexport.config import JournalConfig
 from kexport.event import Event
 from kexport.store import Store, connect, lay_out
+from kexport.tables import JournalConfig
 
 MEMORY = ":memory:"
 T = TypeVar("T")

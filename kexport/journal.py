@@ -16,7 +16,6 @@ from pathlib import Path
 from time import monotonic
 
 from kexport.change import Known, StreamKey
-from kexport.config import JournalConfig
 from kexport.disk import Disk
 from kexport.errors import ConfigError, JournalError
 from kexport.event import Event
@@ -24,6 +23,7 @@ from kexport.pending import Batch, Pending
 from kexport.places import Lane, Position
 from kexport.recent import Recent
 from kexport.retention import Retention
+from kexport.tables import JournalConfig
 from kexport.telemetry import get_log
 from kexport.waiting import settled, wait_set
 

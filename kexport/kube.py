@@ -17,10 +17,10 @@ import msgspec
 
 from kexport.backoff import Pace
 from kexport.change import RawObject, Resource
-from kexport.config import ClusterConfig
 from kexport.credentials import Credentials
 from kexport.errors import ApiError, ConnectionLostError, ProtocolError
 from kexport.lines import LineSplitter, Status
+from kexport.tables import ClusterConfig
 from kexport.transport import Transports, describe
 
 PAGE_ITEMS = 500

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from kexport.change import Resource, Stream, StreamKey
-from kexport.config import ResourceConfig, TransformConfig
 from kexport.discovery import SAME_AS, Catalogue
 from kexport.errors import ConfigError
 from kexport.shape import Path, parse_path
+from kexport.tables import ResourceConfig, TransformConfig
 
 
 def streams(configs: Iterable[ResourceConfig], catalogue: Catalogue) -> list[Stream]:

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from kexport.change import Resource, Stream
-from kexport.config import ResourceConfig
 from kexport.discovery import Catalogue
 from kexport.errors import ConfigError
+from kexport.tables import ResourceConfig
 
 VERBS = ["list", "watch"]
 API_GROUP = "rbac.authorization.k8s.io"

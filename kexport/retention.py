@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from kexport.config import JournalConfig
 from kexport.places import Commit, Lane
 from kexport.store import Store
+from kexport.tables import JournalConfig
 
 TRIM_SECONDS = 1.0
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from kexport.config import RouteConfig, SinkSettings
+from kexport.config import SinkSettings
 from kexport.errors import ConfigError
 from kexport.event import OBJECT, Event
+from kexport.tables import RouteConfig
 
 Wanted = Callable[[Event], bool]
 Resolve = Callable[[str], Iterable[str]]

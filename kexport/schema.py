@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from kexport.config import Root, engine_fields
+from kexport.config import engine_fields
 from kexport.sink import SinkType
+from kexport.tables import Root
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE = "#/$defs/"

@@ -12,20 +12,13 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
-from kexport.config import (
-    ClusterConfig,
-    Config,
-    JournalConfig,
-    ResourceConfig,
-    RetryConfig,
-    Root,
-    SinkSettings,
-)
+from kexport.config import Config, SinkSettings
 from kexport.disk import MEMORY
 from kexport.engine import Engine
 from kexport.errors import KexportError
 from kexport.event import Event
 from kexport.sink import BatchConfig, Sink, SinkConfig, SinkType
+from kexport.tables import ClusterConfig, JournalConfig, ResourceConfig, RetryConfig, Root
 from kexport.terminal import Colour, paint, plain
 
 NAME = "terminal"

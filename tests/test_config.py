@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from msgspec import Meta
 
-from kexport.config import RetryConfig, load, parse
+from kexport.config import load, parse
 from kexport.errors import ConfigError
 from kexport.sink import BatchConfig, Sink, SinkConfig, SinkType
+from kexport.tables import RetryConfig
 
 
 class BinConfig(SinkConfig, frozen=True, kw_only=True):

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 import pytest
 import yaml
 
-from kexport.config import ClusterConfig
 from kexport.credentials import Credentials, token_files
 from kexport.errors import ApiError, ConfigError
 from kexport.kube import Client
+from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
 
 MAPS = "/api/v1/configmaps"

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from kexport.change import StreamKey
-from kexport.config import JournalConfig, SinkSettings, parse
+from kexport.config import SinkSettings, parse
 from kexport.delivery import Lane
 from kexport.errors import ConfigError, RejectedError, TransientError
 from kexport.event import Event
 from kexport.journal import Journal
 from kexport.sink import Sink
+from kexport.tables import JournalConfig
 from kexport.telemetry import LaneStats
 from kexport.testing import make_event
 from tests.exporter import Memory, toml_of

@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kexport.change import Resource
-from kexport.config import ClusterConfig
 from kexport.discovery import Catalogue, discover
 from kexport.errors import ApiError, ConfigError, ConnectionLostError, KexportError
 from kexport.kube import Client
+from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
 
 RW = ("list", "watch")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kexport import config, plugins
+from kexport import config, plugins, tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -33,16 +33,16 @@ def test_the_example_configuration_shows_every_key_and_loads_with_all_of_them(
     for table in ("cluster", "journal"):
         known = set(type(getattr(loaded.root, table)).__struct_fields__)
         assert set(document[table]) == known
-    assert set(document["resources"][1]) == set(config.ResourceConfig.__struct_fields__)
-    assert set(document["routes"][0]) == set(config.RouteConfig.__struct_fields__)
-    assert set(document["transforms"][0]) == set(config.TransformConfig.__struct_fields__)
+    assert set(document["resources"][1]) == set(tables.ResourceConfig.__struct_fields__)
+    assert set(document["routes"][0]) == set(tables.RouteConfig.__struct_fields__)
+    assert set(document["transforms"][0]) == set(tables.TransformConfig.__struct_fields__)
     kind = loaded.sinks["changes"].type
     assert set(document["sinks"]["changes"]) == set(config.engine_fields(kind).__struct_fields__)
 
 
 def test_the_defaults_in_the_example_are_the_defaults() -> None:
     text = (ROOT / "config.toml").read_text(encoding="utf-8")
-    for name, struct in (("journal", config.JournalConfig), ("cluster", config.ClusterConfig)):
+    for name, struct in (("journal", tables.JournalConfig), ("cluster", tables.ClusterConfig)):
         section = text.split(f"[{name}]")[1].split("\n[", 1)[0]
         defaults = struct()
         for key, value in re.findall(r"^# ([a-z_]+) = (.+)$", section, flags=re.MULTILINE):

@@ -17,11 +17,11 @@ import pytest
 
 from kexport import store
 from kexport.change import Known, StreamKey
-from kexport.config import JournalConfig
 from kexport.errors import ConfigError, JournalLockedError
 from kexport.event import Event
 from kexport.journal import Journal
 from kexport.places import Commit, Lane, Position
+from kexport.tables import JournalConfig
 from kexport.testing import make_event
 
 PODS = StreamKey("pods/*")

@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from kexport.change import Resource
-from kexport.config import ClusterConfig
 from kexport.errors import ApiError, ConnectionLostError, ProtocolError
 from kexport.kube import Client, allowed
+from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
 
 MAPS = "/api/v1/configmaps"

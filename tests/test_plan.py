@@ -3,10 +3,10 @@
 import pytest
 
 from kexport.change import Resource
-from kexport.config import ResourceConfig, TransformConfig
 from kexport.discovery import Catalogue
 from kexport.errors import ConfigError
 from kexport.plan import dropped, entry, streams
+from kexport.tables import ResourceConfig, TransformConfig
 
 RW = ("get", "list", "watch")
 PODS = Resource(

@@ -14,7 +14,6 @@ import pytest
 
 from kexport import snapshot as snapshots
 from kexport.change import Known, Resource, Stream
-from kexport.config import ClusterConfig
 from kexport.encoder import Encoder
 from kexport.history import History, UnreadableError
 from kexport.kube import Client
@@ -22,6 +21,7 @@ from kexport.places import Resync
 from kexport.recovery import Recovery
 from kexport.shape import Shaper
 from kexport.snapshot import Snapshot
+from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory, told, toml
 

@@ -2,12 +2,13 @@
 
 import pytest
 
-from kexport.config import RetryConfig, RouteConfig, SinkSettings
+from kexport.config import SinkSettings
 from kexport.encoder import dropped_events
 from kexport.errors import ConfigError
 from kexport.event import GAP, SYNCED
 from kexport.route import filters
 from kexport.sink import BatchConfig, Sink, SinkConfig, SinkType
+from kexport.tables import RetryConfig, RouteConfig
 from kexport.testing import make_event
 
 SERVED = ["pods", "configmaps", "deployments.apps"]

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from kexport.change import Known, Resource, Stream
-from kexport.config import ClusterConfig
 from kexport.errors import ApiError, ConnectionLostError, KexportError, ProtocolError
 from kexport.kube import Client
 from kexport.lines import decode_line
 from kexport.shape import Shaper
 from kexport.snapshot import Snapshot, take
+from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
 
 MAPS = Resource(group="", version="v1", name="configmaps", kind="ConfigMap", namespaced=True, verbs=("list",))
