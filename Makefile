@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PLUGINS := plugins/kexport-file plugins/kexport-kafka plugins/kexport-otlp plugins/kexport-s3
+PLUGINS := plugins/kexport-file plugins/kexport-kafka plugins/kexport-otlp plugins/kexport-s3 \
+  plugins/examples/kexport-slack plugins/examples/kexport-webhook
 CODE := kexport plugins tests
 
-.PHONY: help setup demo test live lint format clean
+.PHONY: help setup demo test live bench lint format clean
 
 help:
 	@echo "make demo   start a small cluster in the process, export it, kill the exporter, check that nothing is lost"
 	@echo "make test   unit and pipeline tests, Python only"
 	@echo "make live   build (once) and start the real API server, etcd and Kafka, and run tests/live on them"
+	@echo "make bench  measure kexport and its peers (PERFORMANCE.md)"
 	@echo "make lint   ruff, mypy --strict, import-linter"
 	@echo "make format let ruff lay the code out"
 	@echo "make clean  remove the environment and what tests left"
@@ -36,6 +38,10 @@ test: setup
 live: setup
 	$(BIN)/python -m tests.testbed
 	$(BIN)/python -m pytest tests/live -q -s --timeout=1800
+
+bench: setup
+	$(BIN)/python -m tests.testbed
+	$(BIN)/python -m tests.bench
 
 lint: setup
 	$(BIN)/ruff format --check $(CODE)

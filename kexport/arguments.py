@@ -15,6 +15,7 @@ _EXAMPLES = {
     "check": "  kexport check -c config.toml\n  kexport check -o json | jq .exit_code",
     "resources": "  kexport resources --context staging\n  kexport resources -o name | grep cert-manager",
     "plugins": "  kexport plugins\n  kexport plugins --settings file",
+    "new-plugin": "  kexport new-plugin audit-trail\n  kexport new-plugin audit-trail --directory ~/src",
     "schema": "  kexport schema > config.schema.json",
     "rbac": "  kexport rbac -c config.toml --namespace kexport | kubectl apply -f -\n"
     "  kexport rbac --offline -c config.toml    (names in full, no cluster asked)",
@@ -96,6 +97,11 @@ def _add_look_commands(commands: _Commands) -> None:
     plugins.add_argument("-v", "--verbose", action="store_true", help="with the settings of each")
     plugins.add_argument("--settings", metavar="TYPE", help="only the settings of this sink type")
     plugins.add_argument("-o", "--output", choices=["json"])
+    new = _add(commands, "new-plugin", "write a new sink plugin that works, to be edited")
+    new.add_argument("name", metavar="NAME", help='for type = "NAME", and the distribution kexport-NAME')
+    new.add_argument(
+        "--directory", type=Path, default=Path(), metavar="DIR", help="where kexport-NAME is made (.)"
+    )
     _add(commands, "schema", "print the JSON Schema of config.toml, sinks included")
 
 

@@ -81,6 +81,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     label_selector: str = ""
     field_selector: str = ""
     initial: str = "emit"
+    deletions: str = "emit"
 
     @property
     def key(self) -> StreamKey:

@@ -10,20 +10,20 @@ import asyncio
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from kexport import config as configuration
 from kexport import plan, plugins, statedir
 from kexport.change import Resource
+from kexport.cluster import Cluster, survey
 from kexport.config import Config
 from kexport.discovery import Catalogue
 from kexport.disk import MEMORY
-from kexport.engine import Cluster, build_sinks, survey
 from kexport.errors import ApiError, ConfigError, ConnectionLostError, KexportError
 from kexport.findings import MAY_PASS, MUST_CHANGE, OK, Finding, Report, count, summary
 from kexport.kube import Client, allowed
+from kexport.lanes import build_sinks
 from kexport.shape import parse_path
-from kexport.sink import Sink, SinkType
+from kexport.sink import Sink
 from kexport.terminal import mask, plain
 
 REVIEWS_AT_ONCE = 8
@@ -55,8 +55,8 @@ class _Checker:
         self.tell(f"{finding.status:<8} {finding.what}: {finding.text}")
 
     async def run(self) -> None:
-        types = self._plugins()
-        if types is None or not self._configuration(types):
+        found = self._plugins()
+        if found is None or not self._configuration(found):
             return
         self._state_directory()
         client = Client(self._config.root.cluster)
@@ -74,7 +74,7 @@ class _Checker:
 
     # -- this side ----------------------------------------------------------------------------------------
 
-    def _plugins(self) -> Mapping[str, SinkType[Any]] | None:
+    def _plugins(self) -> plugins.Plugins | None:
         try:
             found = plugins.load()
         except ConfigError as error:
@@ -85,14 +85,16 @@ class _Checker:
                 self._note(
                     f"plugin {plugin.name}",
                     f"could not be loaded: {plugin.problem}; mend or uninstall"
-                    f" {plugin.distribution} {plugin.version}",
+                    f" {plugin.distribution} {plugin.version}"
+                    if plugin.module
+                    else plugin.problem,  # one that KEXPORT_PLUGINS lists and nobody installed
                     warning=True,
                 )
-        return found.types
+        return found
 
-    def _configuration(self, types: Mapping[str, SinkType[Any]]) -> bool:
+    def _configuration(self, found: plugins.Plugins) -> bool:
         try:
-            self._config = configuration.load(self._path, types)
+            self._config = configuration.load(self._path, found.types, absent=found.absent)
         except ConfigError as error:
             self._note("configuration", f"{error} (all that follows from it was not checked)", MUST_CHANGE)
             return False
@@ -225,7 +227,7 @@ class _Checker:
         place = f"sinks.{name}"
         sink: Sink | None = None
         try:
-            sink = build_sinks(self._config._replace(sinks={name: settings}), cluster)[name]
+            sink = build_sinks({name: settings}, cluster)[name]
             async with asyncio.timeout(self._seconds):
                 await sink.open()
         except (KexportError, TimeoutError) as error:

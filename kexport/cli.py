@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from kexport.arguments import parser
 from kexport.errors import ConfigError, KexportError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # names for annotations; the modules behind them are what is 
     from kexport.config import Config
     from kexport.tables import ClusterConfig
 
+T = TypeVar("T")
 DONE, FAILED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -61,13 +62,23 @@ def _complain(problem: object, code: int) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from kexport.engine import Engine
 
-    loaded = _load(arguments)
-    try:
-        asyncio.run(_until_signal(Engine(loaded).run))
-    except KexportError as error:
-        error.args = (mask(str(error), loaded.secrets),)
-        raise
-    return DONE
+    load = _loader(arguments)
+    loaded = load()
+
+    async def export(stop: asyncio.Event) -> int:
+        engine = Engine(loaded, load)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, engine.reload)
+        try:
+            await engine.run(stop)
+            code = DONE
+        except KexportError as error:
+            text = mask(str(error), loaded.secrets)
+            code = _complain(text, MISCONFIGURED if isinstance(error, ConfigError) else FAILED)
+        if engine.stuck:
+            _leave(code or FAILED)  # a plugin that ignores cancellation would keep the process alive
+        return code
+
+    return asyncio.run(_until_signal(export))
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -107,6 +118,19 @@ def _plugins(arguments: argparse.Namespace) -> int:
         print(describe.settings_of(found, arguments.settings, style=style))
     else:
         print(describe.plugins(found, style=style, verbose=arguments.verbose))
+    return DONE
+
+
+def _new_plugin(arguments: argparse.Namespace) -> int:
+    import shlex
+
+    from kexport import plugins, scaffold
+
+    made = scaffold.make(arguments.name, arguments.directory.expanduser(), plugins.load())
+    print(
+        f"made {made}: a sink that appends events to a file; the places to edit are marked EDIT\n\n"
+        f"next steps:\n  cd {shlex.quote(str(made))}\n  pip install -e '.[test]'\n  pytest\n  kexport plugins"
+    )
     return DONE
 
 
@@ -182,6 +206,7 @@ def _demo(_arguments: argparse.Namespace) -> int:
 _COMMANDS = {
     "check": _check,
     "demo": _demo,
+    "new-plugin": _new_plugin,
     "plugins": _plugins,
     "rbac": _rbac,
     "resources": _resources,
@@ -194,7 +219,7 @@ _COMMANDS = {
 # -- what several commands need ---------------------------------------------------------------------------
 
 
-async def _until_signal(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+async def _until_signal(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:
     """Do it until SIGTERM or SIGINT; at the second signal leave at once, with nothing durable lost."""
     stop = asyncio.Event()
 
@@ -205,7 +230,7 @@ async def _until_signal(work: Callable[[asyncio.Event], Awaitable[None]]) -> Non
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    await work(stop)
+    return await work(stop)
 
 
 def _leave(code: int) -> NoReturn:
@@ -217,15 +242,27 @@ def _leave(code: int) -> NoReturn:
 
 def _load(arguments: argparse.Namespace, *, level: str = "INFO") -> Config:
     """The configuration file; logs are set up, with its secrets masked."""
+    return _loader(arguments, level=level)()
+
+
+def _loader(arguments: argparse.Namespace, *, level: str = "INFO") -> Callable[[], Config]:
+    """Reads the configuration file, each time anew; what was ever a secret of it stays masked in the logs."""
     from kexport import config, plugins, telemetry
 
     _set_up_logs(arguments, level=level)
     found = plugins.load()
     for name, problem in found.problems.items():
         telemetry.get_log("plugins").warning("a plugin could not be loaded", plugin=name, problem=problem)
-    loaded = config.load(arguments.config, found.types)
-    _set_up_logs(arguments, level=level, masks={v: n for v, n in loaded.secrets.items() if len(v) > 3})
-    return loaded
+    masks: dict[str, str] = {}
+
+    def load() -> Config:
+        loaded = config.load(arguments.config, found.types, absent=found.absent)
+        if new := {v: n for v, n in loaded.secrets.items() if len(v) > 3 and v not in masks}:
+            masks.update(new)
+            _set_up_logs(arguments, level=level, masks=masks)
+        return loaded
+
+    return load
 
 
 def _set_up_logs(arguments: argparse.Namespace, *, level: str, masks: dict[str, str] | None = None) -> None:

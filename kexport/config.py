@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ from kexport.terminal import mask
 from kexport.variables import fill_in
 
 T = TypeVar("T")
+_NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 class SinkSettings(NamedTuple):
@@ -50,8 +52,11 @@ class Config(NamedTuple):
         return f"<Config {len(self.root.resources)} resources, sinks {', '.join(self.sinks)}>"
 
 
-def load(path: Path, types: Mapping[str, SinkType[Any]]) -> Config:
-    """Read and check a file; raises ConfigError that names the place, the problem and the way out."""
+def load(path: Path, types: Mapping[str, SinkType[Any]], *, absent: Mapping[str, str] = _NOBODY) -> Config:
+    """Read and check a file; raises ConfigError that names the place, the problem and the way out.
+
+    `absent` says why a sink type that could be among `types` is not.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -59,12 +64,12 @@ def load(path: Path, types: Mapping[str, SinkType[Any]]) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8: {error.reason} at byte {error.start}") from error
     try:
-        return parse(text, types)
+        return parse(text, types, absent=absent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def parse(text: str, types: Mapping[str, SinkType[Any]]) -> Config:
+def parse(text: str, types: Mapping[str, SinkType[Any]], *, absent: Mapping[str, str] = _NOBODY) -> Config:
     """The configuration in `text`; raises ConfigError."""
     try:
         document = tomllib.loads(text)
@@ -73,15 +78,17 @@ def parse(text: str, types: Mapping[str, SinkType[Any]]) -> Config:
     secrets: dict[str, str] = {}
     document = fill_in(document, secrets)
     try:
-        return _checked(document, types, secrets)
+        return _checked(document, types, absent, secrets)
     except ConfigError as error:
         raise ConfigError(mask(str(error), secrets)) from error.__cause__
 
 
-def _checked(document: Any, types: Mapping[str, SinkType[Any]], secrets: dict[str, str]) -> Config:
+def _checked(
+    document: Any, types: Mapping[str, SinkType[Any]], absent: Mapping[str, str], secrets: dict[str, str]
+) -> Config:
     check_keys(document, Root, place="")
     root = _convert(document, Root, place="")
-    sinks = {name: _sink(name, table, types) for name, table in root.sinks.items()}
+    sinks = {name: _sink(name, table, types, absent) for name, table in root.sinks.items()}
     _check_names(root, sinks)
     return Config(root, sinks, secrets)
 
@@ -118,13 +125,17 @@ def engine_fields(kind: SinkType[Any]) -> type[msgspec.Struct]:
     )
 
 
-def _sink(name: str, table: Mapping[str, Any], types: Mapping[str, SinkType[Any]]) -> SinkSettings:
+def _sink(
+    name: str, table: Mapping[str, Any], types: Mapping[str, SinkType[Any]], absent: Mapping[str, str]
+) -> SinkSettings:
     place = f"sinks.{name}"
     wanted = table.get("type")
     if not isinstance(wanted, str):
         raise ConfigError(
             f'{place}: needs type = "…", one of: {", ".join(sorted(types)) or "none installed"}'
         )
+    if wanted not in types and wanted in absent:
+        raise ConfigError(f"{place}.type: sink type {wanted!r} cannot be used: {absent[wanted]}")
     if wanted not in types:
         raise ConfigError(
             f"{place}.type: unknown sink type {wanted!r}{nearest(wanted, types)};"

@@ -26,7 +26,10 @@ OPEN_SECONDS = 60.0
 
 
 class Lane:
-    """Delivers to one sink, in order, for ever. `others` finds the lane that `rejects_to` names."""
+    """Delivers to one sink, in order, for ever. `others` finds the lane that `rejects_to` names.
+
+    What can never work ends the lane, unless it is `lasting`: then the sink is tried again, loudly.
+    """
 
     def __init__(
         self,
@@ -38,12 +41,14 @@ class Lane:
         stats: LaneStats,
         others: Mapping[str, Lane],
         cluster: str,
+        lasting: bool = False,
     ) -> None:
         self.name = settings.name
         self._settings = settings
         self._sink = sink
         self._journal = journal
-        self._wanted = wanted
+        self.wanted = wanted
+        self._lasting = lasting
         self._stats = stats
         self._others = others
         self._cluster = cluster
@@ -92,7 +97,7 @@ class Lane:
                     return batch, after
                 self._ahead.popleft()
                 after = event.position
-                if self._wanted(event):
+                if self.wanted(event):
                     batch.append(event)
                     size += len(event.line)
                     deadline = deadline or time.monotonic() + limits.max_wait_seconds
@@ -175,13 +180,17 @@ class Lane:
     async def write(self, events: Sequence[Event]) -> None:
         """One write to the sink, alone and in time; raises what the sink raises, TransientError when late."""
         async with self._one_write:
+            started = time.monotonic()
             try:
                 async with asyncio.timeout(self._settings.timeout_seconds):
                     await self._sink.write(events)
+                self._stats.succeeded = time.monotonic()
             except TimeoutError as error:
                 raise TransientError(
                     f"the write took longer than timeout_seconds = {self._settings.timeout_seconds:g}"
                 ) from error
+            finally:
+                self._stats.writes.observe(time.monotonic() - started)
 
     # -- events that cannot be delivered ------------------------------------------------------------------
 
@@ -197,19 +206,20 @@ class Lane:
             await self._wait_after(error)
             return batch
         self._log.warning("event rejected", event=event.id, to=self._settings.rejects_to, error=error)
-        target = self._others[self._settings.rejects_to]
-        await target.accept_rejected(event.rejected(sink=self.name, reason=str(error)))
+        await self._hand_over(event.rejected(sink=self.name, reason=str(error)))
         self._stats.rejected += 1
         return batch[1:]
 
-    async def accept_rejected(self, event: Event) -> None:
-        """Store another lane's rejected event durably; waits as long as this sink needs."""
+    async def _hand_over(self, event: Event) -> None:
+        """Store a rejected event durably with `rejects_to`; waits as long as that sink needs."""
         backoff = self._new_backoff()
         while True:
             try:
-                await self.open()
-                await self.write([event])
-            except Exception as error:  # noqa: BLE001  (the rejecting lane must not lose the event, whatever it is)
+                # Asked for each time: a reload may put another lane in its place.
+                target = self._others[self._settings.rejects_to]
+                await target.open()
+                await target.write([event])
+            except Exception as error:  # noqa: BLE001  (this lane must not lose the event, whatever it is)
                 wait = backoff.next()
                 self._log.error("cannot store a rejected event", error=error, again_in_seconds=round(wait, 1))
                 await asyncio.sleep(wait)
@@ -250,9 +260,11 @@ class Lane:
                     self._healthy()
                     return
                 except ConfigError as error:
-                    raise ConfigError(f"sinks.{self.name}: {error}") from error
+                    problem: Exception = ConfigError(f"sinks.{self.name}: {error}")
+                    if not self._lasting:
+                        raise problem from error
                 except Exception as error:  # noqa: BLE001  (as for writes)
-                    problem: Exception = error
+                    problem = error
             await self._wait_after(problem)
 
     async def drained(self) -> None:

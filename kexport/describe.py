@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,15 +11,17 @@ import msgspec
 
 from kexport import schema
 from kexport.change import Resource
+from kexport.cluster import Cluster, survey
 from kexport.discovery import Catalogue
-from kexport.engine import Cluster, survey
 from kexport.errors import ConfigError
 from kexport.kube import Client
-from kexport.plugins import Plugins
+from kexport.plugins import ALLOWED, Plugin, Plugins
 from kexport.settings import nearest
 from kexport.sink import SinkType
 from kexport.tables import ClusterConfig
 from kexport.terminal import plain, table
+
+_WIDTH = 100  # columns, for sentences
 
 
 async def ask(config: ClusterConfig) -> Cluster:
@@ -58,42 +61,73 @@ def _resource(resource: Resource) -> dict[str, Any]:
 
 
 def plugins(found: Plugins, *, style: str, verbose: bool) -> str:
-    """A row for each sink type, and one for each plugin that gave none; `verbose`: their settings too."""
+    """A row for each sink type, and one for each plugin that gave none; below, why one did not load.
+
+    `verbose`: with the end of its traceback, and the settings of each type.
+    """
     if style == "json":
         return _json([_plugin(*each) for each in _types(found)])
-    rows = [["TYPE", "DISTRIBUTION", "VERSION", "PROBLEM"]]
+    rows = [["TYPE", "DISTRIBUTION", "VERSION", "API", "MODULE", "STATUS"]]
     rows += [
-        [kind.name if kind else f"({name})", distribution, version, problem]
-        for name, kind, distribution, version, problem in _types(found)
+        [
+            kind.name if kind else f"({plugin.name})",
+            plugin.distribution,
+            plugin.version or "-",
+            plugin.api or "-",
+            plugin.module or "-",
+            _status(plugin),
+        ]
+        for plugin, kind in _types(found)
     ]
     parts = [table(rows) if len(rows) > 1 else "no plugin is installed; try: pip install kexport-file"]
+    parts += [_failure(plugin, verbose=verbose) for plugin in found.found if plugin.problem]
     if verbose:
         parts += [f"{kind.name}:\n{settings(kind)}" for kind in found.types.values()]
     return "\n\n".join(parts)
 
 
-def _types(found: Plugins) -> Iterator[tuple[str, SinkType[Any] | None, str, str, str]]:
+def _types(found: Plugins) -> Iterator[tuple[Plugin, SinkType[Any] | None]]:
     for plugin in found.found:
         kinds: list[SinkType[Any] | None] = [*plugin.sinks]
         for kind in kinds or [None]:
-            yield plugin.name, kind, plugin.distribution, plugin.version, plugin.problem
+            yield plugin, kind
 
 
-def _plugin(
-    name: str, kind: SinkType[Any] | None, distribution: str, version: str, problem: str
-) -> dict[str, Any]:
+def _status(plugin: Plugin) -> str:
+    if not plugin.allowed:
+        return f"not allowed ({ALLOWED})"
+    if plugin.problem:
+        return "did not load" if plugin.module else "not installed"
+    return "ok" if plugin.sinks else "offers no sink"
+
+
+def _failure(plugin: Plugin, *, verbose: bool) -> str:
+    what = f"{plugin.name} did not load: {plugin.problem}" if plugin.module else plugin.problem
+    lines = textwrap.wrap(plain(what), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    if verbose:
+        lines += [f"  {plain(line)}" for line in plugin.trace.splitlines()]
+    return "\n".join(lines)
+
+
+def _plugin(plugin: Plugin, kind: SinkType[Any] | None) -> dict[str, Any]:
     return {
-        "plugin": name,
+        "plugin": plugin.name,
         "type": kind.name if kind else None,
-        "distribution": distribution,
-        "version": version,
-        "problem": problem,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "api": plugin.api,
+        "module": plugin.module,
+        "status": _status(plugin),
+        "problem": plugin.problem,
+        "traceback": plugin.trace.splitlines(),
         "settings": [_setting(row) for row in _settings(kind)] if kind else [],
     }
 
 
 def settings_of(found: Plugins, wanted: str, *, style: str) -> str:
-    """The settings of one type; raises ConfigError if it is not installed."""
+    """The settings of one type; raises ConfigError if it is not there."""
+    if wanted in found.absent:
+        raise ConfigError(f"sink type {wanted!r} cannot be shown: {found.absent[wanted]}")
     if wanted not in found.types:
         broken = "".join(f"; plugin {name} did not load: {why}" for name, why in found.problems.items())
         raise ConfigError(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from kexport.change import Resource
-from kexport.errors import ApiError, ConfigError, ProtocolError
+from kexport.errors import ApiError, ConfigError, ProtocolError, UnknownResourceError
 from kexport.kube import Client
 from kexport.settings import nearest
 
@@ -34,18 +34,27 @@ class Catalogue(NamedTuple):
     def find(self, name: str) -> list[Resource]:
         """What `name` stands for, written as for kubectl; `*` and `*.group` only name what can be watched.
 
-        Raises ConfigError for an unknown resource, and for a named one without list and watch.
+        Raises UnknownResourceError, and ConfigError for a named one without list and watch.
         """
         if "*" in name:
             return self._find_all(name)
         found = self._find_one(name)
         if found is None:
-            raise ConfigError(self._unknown(name))
+            raise UnknownResourceError(self._unknown(name))
         if not found.watchable:
             raise ConfigError(
                 f"resource {name!r} cannot be watched: the server only offers {', '.join(found.verbs)} on it"
             )
         return [found]
+
+    def may_come(self, name: str) -> bool:
+        """Whether an unknown name may mean what is installed later: with a group, or a group is down now."""
+        return "." in name or "*" in name or bool(self.unavailable)
+
+    def lacks(self, resource: Resource) -> bool:
+        """Whether the answer says that this resource is not served; a group that is down says nothing."""
+        down = any(each.partition("/")[0] == resource.group for each in self.unavailable)
+        return not down and all(each.full_name != resource.full_name for each in self.resources)
 
     def _find_all(self, pattern: str) -> list[Resource]:
         found = [
@@ -56,7 +65,7 @@ class Catalogue(NamedTuple):
             and (pattern == "*" or fnmatchcase(resource.full_name, pattern))
         ]
         if not found:
-            raise ConfigError(f"resource pattern {pattern!r} matches nothing that can be watched")
+            raise UnknownResourceError(f"resource pattern {pattern!r} matches nothing that can be watched")
         return found
 
     def _find_one(self, name: str) -> Resource | None:

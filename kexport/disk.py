@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from kexport import statedir
+from kexport.database import connect, lay_out
 from kexport.event import Event
-from kexport.store import Store, connect, lay_out
+from kexport.store import Store
 from kexport.tables import JournalConfig
 
 MEMORY = ":memory:"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from kexport.change import ChangeType, Known, Metadata, Origin, Stream
-from kexport.event import GAP, OBJECT, SYNCED, Attributes, Event, splice
+from kexport.event import GAP, OBJECT, ROLLBACK, SCHEMA, SYNCED, Attributes, Event, splice
 
 
 def now() -> str:
@@ -32,6 +32,12 @@ class Encoder:
         self._api_version, self._kind = resource.api_version, resource.kind
         self._source = f"/clusters/{cluster}/apis/{resource.group or 'core'}/{resource.name}"
         self._types = {change: OBJECT + change.value for change in ChangeType}
+        self.enter(0)
+
+    def enter(self, epoch: int) -> None:
+        """From now on versions are of this epoch: an id that was given before must not come again."""
+        self._epoch = str(epoch) if epoch else ""
+        self._suffix = f"/epoch-{epoch}" if epoch else ""
 
     def change(
         self, change: ChangeType, metadata: Metadata, data: bytes, *, origin: Origin, time: str
@@ -40,7 +46,7 @@ class Encoder:
         version = metadata.resourceVersion
         attributes = Attributes(
             specversion="1.0",
-            id=_id(change, metadata),
+            id=_id(change, metadata) + self._suffix,
             source=self._source,
             type=self._types[change],
             subject=metadata.key,
@@ -56,6 +62,7 @@ class Encoder:
             objnamespace=metadata.namespace,
             objname=metadata.name,
             resourceversion=version,
+            epoch=self._epoch,
         )
         return splice(attributes, b'{"object":%b}' % data)
 
@@ -78,13 +85,24 @@ class Encoder:
         body = {"from": since, "to": version, **details}
         return self._about_stream(GAP, f"gap/{since}-{version}", version, Origin.RESYNC, body)
 
+    def rollback(self, since: str, version: str, **details: Any) -> Event:
+        """The server's history was set back: what came after it, up to `since`, is void."""
+        body = {"from": since, "to": version, **details}
+        return self._about_stream(ROLLBACK, f"rollback/{since}-{version}", version, Origin.RESYNC, body)
+
+    def schema(self, before: str, version: str) -> Event:
+        """From here on objects are in another API version than `before`."""
+        body = {"from": before, "to": self._api_version}
+        what = f"schema/{before}-{self._api_version}/{version}"
+        return self._about_stream(SCHEMA, what, version, Origin.WATCH, body)
+
     def _about_stream(
         self, kind: str, what: str, version: str, origin: Origin, details: Mapping[str, Any]
     ) -> Event:
         key = self._stream.key
         attributes = Attributes(
             specversion="1.0",
-            id=f"{key}/{what}",
+            id=f"{key}/{what}{self._suffix}",
             source=self._source,
             type=kind,
             subject=key,
@@ -98,6 +116,7 @@ class Encoder:
             kind=self._kind,
             resource=self._resource,
             resourceversion=version,
+            epoch=self._epoch,
         )
         body = {"object": {"stream": key, "resourceVersion": version, **details}}
         return splice(attributes, msgspec.json.encode(body))

@@ -8,104 +8,126 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
-import msgspec
-
-from kexport import plan, route, statedir
+from kexport import route, statedir
 from kexport.backoff import Backoff
-from kexport.change import Metadata, Stream
+from kexport.cluster import Cluster, Identity, survey
 from kexport.config import Config
-from kexport.delivery import Lane
-from kexport.discovery import Catalogue, discover
-from kexport.encoder import Encoder
-from kexport.errors import ApiError, ConfigError, ConnectionLostError, ProtocolError
-from kexport.informer import Informer
+from kexport.discovery import Catalogue
+from kexport.errors import (
+    ApiError,
+    ConfigError,
+    ConnectionLostError,
+    NewClusterError,
+    ProtocolError,
+    UnknownResourceError,
+)
 from kexport.journal import Journal
 from kexport.kube import Client
-from kexport.shape import Shaper
-from kexport.sink import Sink, SinkContext
-from kexport.telemetry import LaneStats, Stats, StreamStats, get_log
+from kexport.lanes import Lanes
+from kexport.reload import Reload, refuse_unchangeable
+from kexport.route import Wanted
+from kexport.streams import Source, Streams
+from kexport.telemetry import Stats, get_log
+from kexport.waiting import end
 
-CLOSE_SECONDS = 10.0
 _log = get_log("engine")
 
 
-class Cluster(NamedTuple):
-    """What had to be asked of the API server before anything can be watched."""
-
-    uid: str
-    catalogue: Catalogue
-
-
-class _Object(msgspec.Struct):
-    metadata: Metadata
-
-
-async def survey(client: Client) -> Cluster:
-    """The cluster's identity and what it serves; raises ApiError or ConnectionLostError."""
-    try:
-        namespace = await client.get("/api/v1/namespaces/kube-system")
-        uid = msgspec.json.decode(namespace, type=_Object).metadata.uid
-    except msgspec.DecodeError as error:
-        raise ProtocolError(f"the namespace kube-system is not an object: {error}") from error
-    except ApiError as error:
-        if error.status not in {403, 404}:
-            raise
-        uid = ""  # not ours to see: then cluster.name is needed, and another cluster can't be told apart
-    return Cluster(uid, await discover(client))
-
-
 class Engine:
-    """One run of the exporter, from a loaded configuration to a clean stop."""
+    """The exporter, from a loaded configuration to a clean stop. `load` reads the configuration again."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, load: Callable[[], Config] | None = None) -> None:
         self._config = config
-        self._client = Client(config.root.cluster)
+        self._reload = Reload(load or (lambda: config), config)
+        self._client: Client
         self._journal: Journal
-        self._lanes: dict[str, Lane] = {}
-        self._lane_tasks: list[asyncio.Task[None]] = []
+        self._lanes: Lanes | None = None
+        self._streams: Streams | None = None
+        self._stop: asyncio.Event
+        self._failure: asyncio.Future[None]
         self.stats = Stats()
+        self.stuck: set[str] = set()
+        """Sinks that did not stop: their tasks still run."""
+
+    def reload(self) -> None:
+        """Read the configuration again, soon; for signal handlers."""
+        self._reload.ask()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Export until `stop` is set; raises ConfigError, JournalError."""
+        new_cluster = ""
+        while not stop.is_set():
+            try:
+                return await self._once(stop, new_cluster)
+            except NewClusterError as error:
+                if self._config.root.cluster.on_new_cluster == "stop":
+                    raise
+                _log.error("another cluster answers; its objects are listed anew", error=error)
+                new_cluster = error.uid
+        return None
+
+    async def _once(self, stop: asyncio.Event, new_cluster: str) -> None:
+        self._client = Client(self._config.root.cluster)
         await self._client.open()
         self._journal = await Journal.open(self._config.root.journal, lanes=list(self._config.sinks))
+        self._lanes = self._streams = None
+        self._failure = asyncio.get_running_loop().create_future()
         try:
+            if new_cluster:
+                await self._journal.begin_anew(new_cluster, "new-cluster")
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._journal.run(), name="journal")
-                reading = group.create_task(self._read(group), name="reading")
+                watchdog = group.create_task(self._fail(), name="lanes")
+                reading = group.create_task(self._read(), name="reading")
                 await stop.wait()
                 _log.info("stopping")
-                await _end([reading])
+                await end([reading])
                 await self._drain()
-                await _end(self._lane_tasks)
-                await _end([writer])
+                await end([watchdog, writer])
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         finally:
             await self._close()
 
+    async def _fail(self) -> None:
+        """Raise what ended a lane."""
+        await self._failure
+
+    def _lane_failed(self, error: BaseException) -> None:
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
     # -- start --------------------------------------------------------------------------------------------
 
-    async def _read(self, group: asyncio.TaskGroup) -> None:
-        """Connect, start the lanes, follow every stream."""
+    async def _read(self) -> None:
+        """Connect, start the lanes, follow every stream and the configuration."""
         name = self._config.root.cluster.name or self._journal.cluster_uid
-        # Routes by pattern need to know what the server serves; without routes lanes need not wait for it.
+        # Routes by resource need to know what the server serves; without routes lanes need not wait for it.
         if name and not self._config.root.routes:
-            self._start_lanes(group, name, None)
+            self._start_lanes(name, None)
         cluster = await self._connect()
-        streams = plan.streams(self._config.root.resources, cluster.catalogue)
+        identity = Identity(self._client, self._journal.cluster_uid or cluster.uid)
+        identity.compare(cluster.uid)
         name = name or cluster.uid
         if not name:
             raise ConfigError(
                 "cluster.name: must be set, since the kube-system namespace, whose uid it would be, is hidden"
             )
-        await self._journal.register([stream.key for stream in streams], cluster_uid=cluster.uid)
-        if not self._lanes:
-            self._start_lanes(group, name, cluster.catalogue)
-        await self._follow(streams, cluster.catalogue, name)
+        await self._journal.register([], cluster_uid=cluster.uid)
+        directory = self._journal.directory
+        key = statedir.redaction_key(directory) if directory else secrets.token_bytes(32)
+        source = Source(self._client, self._journal, identity, name, key)
+        async with asyncio.TaskGroup() as group:
+            streams = Streams(source, self.stats, group=group, root=self._config.root)
+            if not self._lanes:
+                self._start_lanes(name, cluster.catalogue)
+            await streams.adjust(self._config.root, cluster.catalogue)
+            self._streams = streams
+            group.create_task(streams.run(self._route_anew), name="discovery")
+            group.create_task(self._reload.run(self._apply, self.stats), name="reload")
+            _log.info("exporting", cluster=name, streams=len(self.stats.streams), sinks=len(self.stats.lanes))
 
     async def _connect(self) -> Cluster:
         backoff = Backoff()
@@ -117,46 +139,29 @@ class Engine:
                 _log.warning("API server not available", error=error, again_in_seconds=round(wait, 1))
                 await asyncio.sleep(wait)
 
-    def _start_lanes(self, group: asyncio.TaskGroup, cluster: str, catalogue: Catalogue | None) -> None:
-        def resolve(pattern: str) -> Iterable[str]:
-            return [each.full_name for each in catalogue.find(pattern)] if catalogue else []
+    def _start_lanes(self, cluster: str, catalogue: Catalogue | None) -> None:
+        lanes = Lanes(self._journal, self.stats.lanes, cluster=cluster, failed=self._lane_failed)
+        lanes.start(self._config, _wanted(self._config, catalogue))
+        self._lanes = lanes
 
-        wanted = route.filters(self._config.root.routes, self._config.sinks, resolve)
-        sinks = build_sinks(self._config, cluster)
-        for name, settings in self._config.sinks.items():
-            stats = self.stats.lanes[name] = LaneStats()
-            self._lanes[name] = Lane(
-                settings,
-                sinks[name],
-                journal=self._journal,
-                wanted=wanted[name],
-                stats=stats,
-                others=self._lanes,
-                cluster=cluster,
-            )
-        self._lane_tasks = [
-            group.create_task(lane.run(), name=f"lane {name}") for name, lane in self._lanes.items()
-        ]
+    # -- changes while it runs ----------------------------------------------------------------------------
 
-    async def _follow(self, streams: Iterable[Stream], catalogue: Catalogue, name: str) -> None:
-        slots = asyncio.Semaphore(self._config.root.cluster.max_snapshots)
-        directory = self._journal.directory
-        key = statedir.redaction_key(directory) if directory else secrets.token_bytes(32)
-        async with asyncio.TaskGroup() as group:
-            for stream in streams:
-                stats = self.stats.streams[stream.key] = StreamStats()
-                drop = plan.dropped(self._config.root.transforms, stream.resource, catalogue)
-                informer = Informer(
-                    stream,
-                    client=self._client,
-                    journal=self._journal,
-                    encoder=Encoder(stream, name),
-                    shaper=Shaper(stream.resource.full_name, key, drop),
-                    stats=stats,
-                    snapshot_slots=slots,
-                )
-                group.create_task(informer.run(), name=f"informer {stream.key}")
-            _log.info("exporting", cluster=name, streams=len(self.stats.streams), sinks=len(self._lanes))
+    async def _apply(self, config: Config) -> None:
+        """Go on with another configuration; raises ConfigError, and goes on with the old one."""
+        assert self._streams
+        assert self._lanes
+        refuse_unchangeable(self._config.root, config.root)
+        self._streams.check(config.root)
+        wanted = _wanted(config, self._streams.catalogue)
+        await self._lanes.adjust(config, wanted)
+        await self._streams.adjust(config.root, self._streams.catalogue)
+        self._config = config
+
+    async def _route_anew(self) -> None:
+        """The server serves something else than before: names in routes may mean something else."""
+        assert self._streams
+        assert self._lanes
+        self._lanes.want(_wanted(self._config, self._streams.catalogue))
 
     # -- stop ---------------------------------------------------------------------------------------------
 
@@ -165,41 +170,40 @@ class Engine:
         try:
             async with asyncio.timeout(self._config.root.shutdown_seconds):
                 await self._journal.flush()
-                await asyncio.gather(*(lane.drained() for lane in self._lanes.values()))
+                if self._lanes:
+                    await self._lanes.drained()
         except TimeoutError:
             left = {name: self._journal.committed - lane.cursor for name, lane in self.stats.lanes.items()}
             _log.warning("not everything was delivered in time; it stays in the journal", left=left)
+        if self._lanes:
+            await self._lanes.end()
 
     async def _close(self) -> None:
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
-        except TimeoutError:
-            _log.warning("not every sink closed in time; what they acknowledged is durable")
+        self._failure.cancel()
+        if self._lanes:
+            await self._lanes.end()
+            await self._lanes.close()
+            self.stuck |= self._lanes.stuck
         await self._client.close()
         await self._journal.close()
         totals = {name: lane.written for name, lane in self.stats.lanes.items()}
         _log.info("stopped", written=totals)
 
 
-def build_sinks(config: Config, cluster: str) -> dict[str, Sink]:
-    """A sink for each [sinks.NAME]; raises ConfigError that names the table."""
-    sinks = {}
-    for name, settings in config.sinks.items():
-        context = SinkContext(name=name, cluster=cluster, log=get_log("sink", sink=name))
+def _wanted(config: Config, catalogue: Catalogue | None) -> dict[str, Wanted]:
+    """What each sink wants; raises ConfigError for a route whose resource can't exist."""
+
+    def resolve(name: str) -> Iterable[str]:
+        if catalogue is None or "*" in name:
+            return [name]
         try:
-            sinks[name] = settings.type.build(settings.config, context)
-        except ConfigError as error:
-            raise ConfigError(f"sinks.{name}: {error}") from error
-    return sinks
+            return [each.full_name for each in catalogue.find(name)]
+        except UnknownResourceError:
+            if not catalogue.may_come(name):
+                raise
+            return [name.lower()]
 
-
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
+    return route.filters(config.root.routes, config.sinks, resolve)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -15,6 +15,18 @@ class ConfigError(KexportError):
     """It can never work as it is configured: exit code 2."""
 
 
+class UnknownResourceError(ConfigError):
+    """The server has no resource of this name; one that is installed later may be meant."""
+
+
+class NewClusterError(ConfigError):
+    """The API server's address leads to another cluster than the journal is of; `uid` is that one's."""
+
+    def __init__(self, message: str, *, uid: str) -> None:
+        super().__init__(message)
+        self.uid = uid
+
+
 class JournalError(KexportError):
     """The journal cannot be used: exit code 1; nothing accepted is lost, the file stays as it is."""
 

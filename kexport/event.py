@@ -19,6 +19,7 @@ OBJECT = PREFIX + "object."
 GAP = PREFIX + "stream.gap"
 SYNCED = PREFIX + "stream.synced"
 ROLLBACK = PREFIX + "stream.rollback"
+SCHEMA = PREFIX + "stream.schema"
 
 
 class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -44,6 +45,7 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     objnamespace: str = ""
     objname: str = ""
     resourceversion: str = ""
+    epoch: str = ""
     rejectedby: str = ""
     rejectedreason: str = ""
 
@@ -106,7 +108,7 @@ class Event:
 
     @property
     def change(self) -> str:
-        """The last word of the type: added, modified, deleted, left, gap, synced, rollback."""
+        """The last word of the type: added, modified, deleted, left, gap, synced, rollback, schema."""
         return self.attributes.type.rpartition(".")[2]
 
     @property

@@ -1,4 +1,4 @@
-"""The one hook, and the marker that plugins put on it."""
+"""The one hook, the marker that plugins put on it, and the version of what a plugin may rely on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Any
 import pluggy
 
 from kexport.sink import SinkType
+
+API_VERSION = "1"
+"""The plugin API: the names in `kexport/__init__.py` and what they promise. Additions leave it as it is.
+
+A plugin that needs another one says so in the module of its entry point: `kexport_api = "2"`.
+"""
 
 hookspec = pluggy.HookspecMarker("kexport")
 hookimpl = pluggy.HookimplMarker("kexport")

@@ -8,93 +8,103 @@ concluded from it. The reader waits for memory and the local disk only, never fo
 from __future__ import annotations
 
 import asyncio
+import random
 import re
-import time
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Callable
+from time import monotonic
 
-import msgspec
-
-from kexport import snapshot as snapshots
+from kexport import audit
 from kexport.backoff import Backoff
-from kexport.change import ChangeType, Known, Metadata, Origin, RawObject, Stream
-from kexport.diff import portions
-from kexport.encoder import Encoder, now
-from kexport.errors import ApiError, ConnectionLostError, JournalError, ProtocolError
-from kexport.event import Event
-from kexport.journal import Journal
-from kexport.kube import INACTIVITY_SECONDS, Client
-from kexport.lines import decode_bookmark, decode_line, decode_metadata
+from kexport.cluster import Identity
+from kexport.comparing import ROLLBACK, Comparison, SetBackError
+from kexport.errors import ApiError, ConnectionLostError, JournalError, NewClusterError, ProtocolError
+from kexport.freshness import set_back_to
+from kexport.intake import Intake
+from kexport.kube import INACTIVITY_SECONDS
+from kexport.parts import Parts
 from kexport.places import Position, Resync
-from kexport.recovery import Recovery
-from kexport.shape import Shaper
-from kexport.snapshot import Snapshot
-from kexport.telemetry import StreamStats, get_log
+from kexport.telemetry import get_log
+from kexport.waiting import end
 
 SHORT_WATCH_SECONDS = 1.0
 FORBIDDEN_SECONDS = 30.0
 ROOM_SECONDS = 2.0  # how long a watch stays open, unread, while the disk is behind
 _TOO_OLD = re.compile(r"too old resource version: \d+ \((\d+)\)")
-_CHANGES = {
-    "ADDED": ChangeType.ADDED,
-    "MODIFIED": ChangeType.MODIFIED,
-    "DELETED": ChangeType.DELETED,
-}
 
 
 class Informer:
-    """Follows one stream for ever. `snapshot_slots` bounds how many streams are listed at the same time."""
+    """Follows one stream for ever. `slots` bounds how many streams are listed at the same time.
+
+    `missing` is called when the server does not know the resource: only discovery can say what that means.
+    """
 
     def __init__(
         self,
-        stream: Stream,
+        parts: Parts,
         *,
-        client: Client,
-        journal: Journal,
-        encoder: Encoder,
-        shaper: Shaper,
-        stats: StreamStats,
-        snapshot_slots: asyncio.Semaphore,
+        identity: Identity,
+        slots: asyncio.Semaphore,
+        missing: Callable[[], None],
     ) -> None:
-        self._stream = stream
-        self._client = client
-        self._journal = journal
-        self._encoder = encoder
-        self._shaper = shaper
-        self._stats = stats
-        self._slots = snapshot_slots
+        self._parts = parts
+        self._stream = parts.stream
+        self._journal = parts.journal
+        self._stats = parts.stats
+        self._identity = identity
+        self._slots = slots
+        self._missing = missing
+        self._comparison = Comparison(parts, slots)
+        self._intake = Intake(parts)
         self._backoff = Backoff()
-        self._log = get_log("informer", stream=stream.key)
+        self._log = get_log("informer", stream=self._stream.key)
         self._expired = False  # a 410 was met, and the second opinion is being asked for
-        self._bookmarked = False  # bookmarks are known to come, so silence means a dead connection
+        self._audit: asyncio.Task[None] | None = None
+        self._wrong = 0  # how many objects an audit found to differ
+        self._audit_at = self._next_audit()
 
     async def run(self) -> None:
-        """Follow the stream until cancelled; whatever goes wrong is answered here."""
-        while True:
-            wait = 0.0
-            try:
-                await self._journal.room()
-                await self._step()
-            except ApiError as error:
-                wait = await self._answer(error)
-            except (ConnectionLostError, ProtocolError) as error:
-                wait = self._trouble("disconnected", error)
-            except JournalError:
-                raise
-            except Exception as error:  # noqa: BLE001  (a bug must not end the stream: retried, loudly)
-                self._log.exception("unexpected error in a stream; it is tried again", error)
-                wait = self._trouble("failed", error)
-            if wait:
-                await asyncio.sleep(wait)
+        """Follow the stream until cancelled; raises JournalError and NewClusterError, answers all else."""
+        try:
+            while True:
+                if wait := await self._attempt():
+                    await asyncio.sleep(wait)
+        finally:
+            if self._audit:
+                await end([self._audit])
+
+    async def _attempt(self) -> float:
+        """One step, whatever comes of it; the seconds to wait before the next."""
+        try:
+            await self._journal.room()
+            await self._step()
+        except ApiError as error:
+            return await self._answer(error)
+        except (ConnectionLostError, ProtocolError) as error:
+            return self._trouble("disconnected", error)
+        except SetBackError:
+            self._declare_rollback("an object is older than it was")
+        except (JournalError, NewClusterError):
+            raise
+        except Exception as error:  # noqa: BLE001  (a bug must not end the stream: retried, loudly)
+            self._log.exception("unexpected error in a stream; it is tried again", error)
+            return self._trouble("failed", error)
+        return 0.0
 
     async def _step(self) -> None:
-        position = self._journal.positions[self._stream.key]
+        position = self._position
+        self._parts.encoder.enter(position.epoch)
+        # Who knows what the address leads to now, and whether the history that we know still holds?
+        await self._identity.check()
         if position.resync:
-            await self._synchronise(position.resync)
+            await self._comparison.run(position.resync, epoch=position.epoch)
         elif not position.version:
-            await self._synchronise(Resync(reason="initial"))
-        else:
-            await self._watch(position.version)
+            await self._comparison.run(Resync(reason="initial"), epoch=position.epoch)
+        elif not await self._is_set_back(position.version):
+            await self._watch(position)
+
+    @property
+    def _position(self) -> Position:
+        return self._journal.positions[self._stream.key]
 
     # -- answers to what goes wrong -----------------------------------------------------------------------
 
@@ -105,12 +115,14 @@ class Informer:
         if error.status == 403:
             self._trouble("forbidden", error)
             return max(FORBIDDEN_SECONDS, error.retry_after or 0)
+        if error.status == 404:
+            self._missing()
         state = {401: "unauthorized", 404: "missing", 429: "throttled"}.get(error.status, "failing")
         return self._trouble(state, error)
 
     def _answer_expired(self, error: ApiError) -> float:
         """410: ask once more on a new connection, since another replica may remember; then compare."""
-        position = self._journal.positions[self._stream.key]
+        position = self._position
         if position.resync:  # the version that was to be listed exactly went out of reach meanwhile
             return self._trouble("resyncing", error)
         if not self._expired:
@@ -118,10 +130,14 @@ class Informer:
             return 0.001
         self._expired = False
         found = _TOO_OLD.search(str(error))
-        resync = Resync(reason="expired", since=position.version, at=found[1] if found else "")
-        self._log.warning("history was lost; comparing", since=position.version, server_remembers=resync.at)
-        self._journal.append(self._stream.key, (), {}, Position(resync=resync))
+        self._compare(Resync(reason="expired", since=position.version, at=found[1] if found else ""))
         return 0.0
+
+    def _compare(self, resync: Resync, *, epoch: int | None = None) -> None:
+        """From now on, also after a crash, the stream is to be compared before it is watched."""
+        self._log.warning("comparing", reason=resync.reason, since=resync.since, server_remembers=resync.at)
+        epoch = self._position.epoch if epoch is None else epoch
+        self._journal.append(self._stream.key, (), {}, Position(resync=resync, epoch=epoch))
 
     def _trouble(self, state: str, error: Exception) -> float:
         retry_after = error.retry_after if isinstance(error, ApiError) else None
@@ -130,24 +146,45 @@ class Informer:
         self._log.warning("stream interrupted", state=state, error=error, again_in_seconds=round(wait, 1))
         return wait
 
+    async def _is_set_back(self, version: str) -> bool:
+        newest = await set_back_to(self._parts.client, self._stream, version)
+        if newest:
+            self._declare_rollback(f"the server is at {newest} only")
+        return bool(newest)
+
+    def _declare_rollback(self, why: str) -> None:
+        """What happened after some version is void, and versions come a second time: a new epoch."""
+        position = self._position
+        since = position.resync.since if position.resync else position.version
+        self._log.error("the server's history was set back", since=since, why=why)
+        self._compare(Resync(reason=ROLLBACK, since=since), epoch=position.epoch + 1)
+
     # -- watching -----------------------------------------------------------------------------------------
 
-    async def _watch(self, version: str) -> None:
-        query = {**self._stream.selectors, "resourceVersion": version, "allowWatchBookmarks": "true"}
-        started = time.monotonic()
+    async def _watch(self, position: Position) -> None:
+        query = {
+            **self._stream.selectors, "resourceVersion": position.version, "allowWatchBookmarks": "true",
+        }  # fmt: skip
+        await self._intake.begin(position)
+        started = monotonic()
         heard = False
-        inactivity = INACTIVITY_SECONDS if self._bookmarked else None
-        async with self._client.watch(self._stream.path, query, inactivity_seconds=inactivity) as batches:
+        inactivity = INACTIVITY_SECONDS if self._intake.bookmarked else None
+        watch = self._parts.client.watch(self._stream.path, query, inactivity_seconds=inactivity)
+        async with watch as batches:
             self._stats.watches += 1
             self._stats.state, self._stats.synced = "watching", True
             async for lines in batches:
-                self._take(lines)
+                if self._intake.take(lines):
+                    self._expired = False
+                    self._backoff.reset()  # what is cut after every line still gets on
                 heard = True
                 if self._journal.crowded and not await self._room_soon():
                     self._stats.state = "paused"
                     self._log.warning("watch closed until the journal has room")
                     return
-        if not heard and time.monotonic() - started < SHORT_WATCH_SECONDS:
+                if monotonic() >= self._audit_at and await self._audited():
+                    return
+        if not heard and monotonic() - started < SHORT_WATCH_SECONDS:
             raise ConnectionLostError("the server closed the watch at once")
 
     async def _room_soon(self) -> bool:
@@ -158,111 +195,42 @@ class Informer:
             return False
         return True
 
-    def _take(self, lines: Iterable[bytes]) -> None:
-        """Journal what the lines say. At a bad line, what came before it is kept and the rest is not read."""
-        events: list[Event] = []
-        index: dict[str, Known | None] = {}
-        version = ""
-        observed = now()
+    # -- the audit ----------------------------------------------------------------------------------------
+
+    def _next_audit(self) -> float:
+        seconds = self._parts.client.config.audit_seconds
+        return monotonic() + seconds * random.uniform(0.8, 1.2) if seconds else float("inf")
+
+    async def _audited(self) -> bool:
+        """Begin an audit, or look how one ends; whether the stream must be compared now."""
+        position = self._position
+        if self._audit is None:
+            if not position.held:
+                # Nothing is read meanwhile, so this is the index as of the position.
+                known = await self._journal.known(self._stream.key)
+                auditing = self._compare_index(audit.Index(known, position.version))
+                self._audit = asyncio.create_task(auditing, name=f"audit {self._stream.key}")
+            return False
+        if not self._audit.done():
+            return False
+        self._audit.result()
+        self._audit, self._audit_at = None, self._next_audit()
+        if self._wrong:
+            since = position.version
+            self._compare(Resync(reason="audit", since=since, at=since))
+        return bool(self._wrong)
+
+    async def _compare_index(self, index: audit.Index) -> None:
+        self._wrong = 0
         try:
-            for line in lines:
-                item = decode_line(line)
-                if item.type == "BOOKMARK":
-                    version, _ = decode_bookmark(item.object)
-                    self._bookmarked = True
-                    continue
-                metadata = decode_metadata(item.object)
-                if self._stream.wants(metadata.namespace):
-                    change = self._change(item.type)
-                    events.append(self._event(change, metadata, item.object, observed))
-                    gone = change in {ChangeType.DELETED, ChangeType.LEFT}
-                    index[metadata.key] = None if gone else metadata.known
-                version = metadata.resourceVersion
-        finally:
-            if version:
-                self._journal.append(self._stream.key, events, index, Position(version=version))
-                self._expired = False
-                self._backoff.reset()  # what is cut after every line still gets on
-                self._stats.changes += len(events)
-                self._stats.version, self._stats.heard, self._stats.error = version, time.monotonic(), ""
-
-    def _change(self, wire_type: str) -> ChangeType:
-        """With a selector, DELETED says no more than that the object is not selected any longer."""
-        change = _CHANGES[wire_type]
-        return ChangeType.LEFT if change is ChangeType.DELETED and self._stream.selective else change
-
-    def _event(self, change: ChangeType, metadata: Metadata, members: RawObject, observed: str) -> Event:
-        shaped = self._shaper.shape(members)
-        return self._encoder.change(change, metadata, shaped, origin=Origin.WATCH, time=observed)
-
-    # -- comparing ----------------------------------------------------------------------------------------
-
-    async def _synchronise(self, resync: Resync) -> None:
-        """List everything, and tell which changes led there, as far as history tells."""
-        async with self._slots:
-            self._stats.state = "listing"
-            known = await self._journal.known(self._stream.key)
-            directory = self._journal.directory
-            with Snapshot(self._stream, self._shaper, known, directory=directory) as snapshot:
-                await self._list(snapshot, at=resync.at)
-                self._stats.snapshots += 1
-                recovery = Recovery(snapshot, known, resync, client=self._client, shaper=self._shaper)
-                if recovery.possible:
-                    self._stats.state = "recovering"
-                    await recovery.run()
-                await self._emit(snapshot, resync, recovery)
-        self._stats.synced, self._stats.error = True, ""
-
-    async def _list(self, snapshot: Snapshot, *, at: str) -> None:
-        try:
-            await snapshots.take(self._client, snapshot, at=at)
-        except ApiError as error:
-            # etcd compacted that version, too, or the server won't list it: take the newest.
-            if not at or not (error.expired or error.status in {400, 422, 504}):
-                raise
-            snapshot.restart()
-            await snapshots.take(self._client, snapshot)
-
-    async def _emit(self, snapshot: Snapshot, resync: Resync, recovery: Recovery) -> None:
-        """Journal the differences in portions; until the last, the comparison stays marked as unfinished."""
-        key = self._stream.key
-        silent = not resync.since and self._stream.initial == "silent"
-        resync = msgspec.structs.replace(resync, unscanned=resync.unscanned or not recovery.covered)
-        inferred = portions(snapshot, self._encoder, first=not resync.since, without=recovery.whole)
-        for portion in chain(recovery.portions(self._encoder), inferred):
-            marker = None
-            if resync.reason != "initial":
-                resync = portion.added_to(resync)
-                marker = Position(resync=resync)
-            await self._journal.room()
-            self._journal.append(key, () if silent else portion.events, portion.objects, marker)
-            await asyncio.sleep(0)  # other streams' watches must be read meanwhile
-        self._journal.append(key, self._closing(snapshot, resync), {}, Position(version=snapshot.version))
-        self._stats.version, self._stats.heard = snapshot.version, time.monotonic()
-        self._log.info(
-            "stream synced", version=snapshot.version, objects=snapshot.objects, reason=resync.reason
-        )
-
-    def _closing(self, snapshot: Snapshot, resync: Resync) -> list[Event]:
-        closing = []
-        if resync.reason != "initial":
-            self._stats.gaps += 1
-            inferred = resync.added + resync.modified + resync.deleted
-            self._stats.inferred += inferred
-            complete = not inferred and not resync.unscanned
-            told = {
-                "added": resync.added, "modified": resync.modified, "deleted": resync.deleted,
-                "recovered": resync.recovered, "scanned": not resync.unscanned,
-            }  # fmt: skip
-            tell = self._log.error if inferred else self._log.info if complete else self._log.warning
-            tell(
-                "gap: nobody watched between two versions; read back from history, the rest inferred",
-                since=resync.since, until=snapshot.version, reason=resync.reason, complete=complete, **told,
-            )  # fmt: skip
-            gap = self._encoder.gap(
-                resync.since, snapshot.version, reason=resync.reason, complete=complete, **told
+            async with self._slots:
+                self._wrong = await audit.differences(self._parts.client, self._stream, index)
+        except (ApiError, ConnectionLostError, ProtocolError) as error:
+            self._log.info("no audit this time", error=error)
+            return
+        self._stats.audits += 1
+        self._stats.audit_differences += self._wrong
+        if self._wrong:
+            self._log.error(
+                "an audit found differences; they are told after a comparison", objects=self._wrong
             )
-            closing.append(gap)
-        origin = Origin.RESYNC if resync.since else Origin.SNAPSHOT
-        closing.append(self._encoder.synced(snapshot.version, origin=origin, objects=snapshot.objects))
-        return closing

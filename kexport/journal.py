@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 
-from kexport.change import Known, StreamKey
+from kexport.change import Known, Resource, StreamKey
+from kexport.cursors import Cursors
 from kexport.disk import Disk
 from kexport.errors import ConfigError, JournalError
 from kexport.event import Event
@@ -24,6 +25,7 @@ from kexport.places import Lane, Position
 from kexport.recent import Recent
 from kexport.retention import Retention
 from kexport.tables import JournalConfig
+from kexport.tally import Tally
 from kexport.telemetry import get_log
 from kexport.waiting import settled, wait_set
 
@@ -43,14 +45,16 @@ class Journal:
         self._disk = disk
         self.cluster_uid = ""
         self.positions: dict[StreamKey, Position] = {}
-        self._lanes: dict[str, Lane] = {}
-        self._dirty_lanes: set[str] = set()
+        self.served: dict[StreamKey, Resource] = {}
+        """How each stream's resource was served when it was last followed."""
+        self._cursors = Cursors({})
         self._pending = Pending()
         self._durable = 0  # how many appends are in a finished transaction
         self._appended = 0  # position of the newest appended event
         self.committed = 0  # position of the newest durable event
         self._recent = Recent(config.memory_bytes)
-        self._retention: Retention
+        self.retention: Retention
+        self.tally = Tally()
         self._news = asyncio.Condition()
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -73,10 +77,12 @@ class Journal:
         if gone:
             _log.warning("sinks are no longer configured, and their positions are forgotten", sinks=gone)
         store.register_lanes(lanes)
-        self._lanes = store.lanes()
+        self._cursors = Cursors(store.lanes())
+        self.served = store.served()
         self.cluster_uid = store.meta("cluster")
         self._appended = self.committed = store.last()
-        self._retention = Retention(self._config, store)
+        self.retention = Retention(self._config, store)
+        self.tally.begin(store, self.committed, self.retention.first)
 
     @property
     def directory(self) -> Path | None:
@@ -95,7 +101,31 @@ class Journal:
             )
         await self._disk.do(self._disk.store.register_streams, list(streams), cluster_uid)
         self.cluster_uid = self.cluster_uid or cluster_uid
-        self.positions = await self._disk.do(self._disk.store.positions)
+        stored = await self._disk.do(self._disk.store.positions)
+        self.positions = stored | self.positions  # what is here may be newer than what is on disk
+
+    async def serve(self, stream: StreamKey, resource: Resource | None) -> None:
+        """Remember how this stream's resource is served; None: it is not any more."""
+        await self._disk.do(self._disk.store.serve, stream, resource)
+        self.served.pop(stream, None)
+        if resource:
+            self.served[stream] = resource
+
+    async def begin_anew(self, cluster_uid: str, reason: str) -> None:
+        """Forget all places and objects: they are of another cluster. Stored events are still delivered."""
+        await self._disk.do(self._disk.store.begin_anew, cluster_uid, reason)
+        self.cluster_uid, self.served, self.positions = cluster_uid, {}, {}
+
+    async def add_lane(self, name: str) -> None:
+        """Make room for a sink that came later; it begins behind the newest event."""
+        await self.flush()
+        await self._disk.do(self._disk.store.register_lanes, [name])
+        self._cursors.add(name, (await self._disk.do(self._disk.store.lanes))[name])
+
+    async def remove_lane(self, name: str) -> None:
+        """Forget the place of a sink that is no longer configured, so that it holds nothing any more."""
+        self._cursors.remove(name)
+        await self._disk.do(self._disk.store.forget_lanes, list(self._cursors.all()))
 
     # -- the informers' side ------------------------------------------------------------------------------
 
@@ -110,6 +140,7 @@ class Journal:
 
         All of it lands in one transaction. Never waits: call `room` between appends.
         """
+        self.tally.take(stream, events)
         for event in events:
             self._appended += 1
             event.position = self._appended
@@ -128,7 +159,7 @@ class Journal:
     @property
     def full(self) -> bool:
         """Whether `max_bytes` is reached and what is stored is still wanted by some lane."""
-        return self._retention.over and self._config.when_full == "pause"
+        return self.retention.over and self._config.when_full == "pause"
 
     async def room(self) -> None:
         """Wait until `crowded` is over."""
@@ -151,28 +182,25 @@ class Journal:
     # -- the lanes' side ----------------------------------------------------------------------------------
 
     def lane(self, name: str) -> Lane:
-        return self._lanes[name]
+        return self._cursors[name]
 
     def advance(self, name: str, cursor: int) -> None:
         """Everything up to `cursor` is done for this sink; never moves it back."""
-        lane = self._lanes[name]
+        lane = self._cursors[name]
         if cursor > lane.cursor:
-            self._set_lane(name, lane._replace(cursor=cursor))
+            self._cursors.set(name, lane._replace(cursor=cursor))
+            self._wanted.set()
 
     def told(self, name: str, dropped: int) -> None:
         """The sink has been told, durably, that `dropped` events were given up."""
-        lane = self._lanes[name]
-        self._set_lane(name, lane._replace(dropped=lane.dropped - dropped))
-
-    def _set_lane(self, name: str, lane: Lane) -> None:
-        self._lanes[name] = lane
-        self._dirty_lanes.add(name)
+        lane = self._cursors[name]
+        self._cursors.set(name, lane._replace(dropped=lane.dropped - dropped))
         self._wanted.set()
 
     async def delivered(self, name: str) -> None:
         """Wait until this lane is done with everything durable."""
         async with self._news:
-            await self._news.wait_for(lambda: self._lanes[name].cursor >= self.committed)
+            await self._news.wait_for(lambda: self._cursors[name].cursor >= self.committed)
 
     async def news(self, after: int) -> None:
         """Wait until an event behind position `after` is durable."""
@@ -202,7 +230,7 @@ class Journal:
         await wait_set(self._wanted, TICK_SECONDS)
         self._wanted.clear()
         deadline = monotonic() + LANE_COMMIT_SECONDS
-        while self._idle and (left := deadline - monotonic()) > 0 and self._dirty_lanes:
+        while self._idle and (left := deadline - monotonic()) > 0 and self._cursors.dirty:
             await wait_set(self._wanted, left)
             self._wanted.clear()
         if not self._idle:
@@ -213,10 +241,11 @@ class Journal:
 
         A cancellation waits for the transaction under way, so that nobody has to guess whether it went in.
         """
-        if self._idle and not self._dirty_lanes:
+        if self._idle and not self._cursors.dirty:
             return
         batch = self._take()
         while True:
+            started = monotonic()
             work = self._disk.do(self._disk.store.commit, batch.commit)
             cancelled = await settled(work)
             try:
@@ -233,6 +262,7 @@ class Journal:
                     " start again, and it is set aside"
                 ) from error
             else:
+                self.tally.commits.observe(monotonic() - started)
                 self._landed(batch, stored)
                 if cancelled:
                     raise asyncio.CancelledError
@@ -243,18 +273,16 @@ class Journal:
         return self._durable == self._pending.number
 
     def _take(self) -> Batch:
-        lanes = {name: self._lanes[name] for name in self._dirty_lanes}
-        self._dirty_lanes.clear()
         self._hurry.clear()
-        return self._pending.take(last=self.committed, lanes=lanes)
+        return self._pending.take(last=self.committed, lanes=self._cursors.take())
 
     def _give_back(self, batch: Batch) -> None:
         """The process is stopping and the disk refuses: `close` tries once more."""
         self._pending.give_back(batch)
-        self._dirty_lanes |= set(batch.commit.lanes)
+        self._cursors.dirty |= set(batch.commit.lanes) & set(self._cursors.all())
 
     def _landed(self, batch: Batch, stored: int) -> None:
-        self._retention.bytes += stored
+        self.retention.bytes += stored
         self._durable = batch.number
         if batch.events:
             self._recent.append(batch.events, batch.size)
@@ -269,21 +297,13 @@ class Journal:
         self.failing = str(error)
 
     async def _trim(self) -> None:
-        self._recent.shorten(self._passed)
-        if not self._retention.due:
+        self._recent.shorten(self._cursors.passed(self.committed))
+        if not self.retention.due:
             return
-        before = dict(self._lanes)
-        overrun = await self._disk.do(self._retention.trim, before, self.committed)
-        for name, lane in overrun.items():
-            # The lane went on meanwhile: it never goes back, and what it was told stays told.
-            now = self._lanes[name]
-            dropped = now.dropped + lane.dropped - before[name].dropped
-            self._set_lane(name, Lane(max(lane.cursor, now.cursor), dropped))
-
-    @property
-    def _passed(self) -> int:
-        """The position up to which every lane is done."""
-        return min((lane.cursor for lane in self._lanes.values()), default=self.committed)
+        before = self._cursors.all()
+        overrun = await self._disk.do(self.retention.trim, before, self.committed)
+        self.tally.marks.forget(self.retention.first)
+        self._cursors.overrun(before, overrun)
 
     async def close(self) -> None:
         """Commit what is left, then let go of the file and the directory; call after `run` has ended."""

@@ -88,7 +88,9 @@ class Client:
         """The body of a POST; only access reviews need it."""
         return await self._body("POST", path, {}, body=body)
 
-    async def pages(self, path: str, query: Mapping[str, str], *, paged: bool = True) -> AsyncIterator[Page]:
+    async def pages(
+        self, path: str, query: Mapping[str, str], *, paged: bool = True, accept: str = JSON
+    ) -> AsyncIterator[Page]:
         """Every page of a list, the same resourceVersion in each; raises ApiError 410 when it ran out of it.
 
         Only a list that was read to its end is one: a cut or unreadable page raises.
@@ -96,7 +98,7 @@ class Client:
         wanted = {**query, "limit": str(PAGE_ITEMS)} if paged else dict(query)
         while True:
             await self._pace.wait()
-            body = await self._body("GET", path, wanted)
+            body = await self._body("GET", path, wanted, accept=accept)
             try:
                 page = _page.decode(body)
             except (msgspec.DecodeError, RecursionError) as error:

@@ -38,6 +38,10 @@ class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     version: str = ""
     resync: Resync | None = None
+    held: bool = False
+    """Some changes right behind `version` are in already: they share one version, and more may follow."""
+    epoch: int = 0
+    """How often the server's history was set back: versions are only comparable within an epoch."""
 
 
 class Lane(NamedTuple):

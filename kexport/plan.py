@@ -4,22 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from itertools import chain
+from typing import NamedTuple
 
 from kexport.change import Resource, Stream, StreamKey
 from kexport.discovery import SAME_AS, Catalogue
-from kexport.errors import ConfigError
+from kexport.errors import ConfigError, UnknownResourceError
 from kexport.shape import Path, parse_path
 from kexport.tables import ResourceConfig, TransformConfig
 
 
 def streams(configs: Iterable[ResourceConfig], catalogue: Catalogue) -> list[Stream]:
     """One stream for each resource and namespace; raises ConfigError that names the [[resources]] entry."""
-    found: dict[StreamKey, Stream] = {}
+    found = (entry(config, catalogue, number=number) for number, config in enumerate(configs))
+    return _distinct(chain.from_iterable(found))
+
+
+class Plan(NamedTuple):
+    """The streams of what is served now, and the names that wait for something to be installed."""
+
+    streams: list[Stream]
+    waiting: list[str]
+
+
+def plan(configs: Iterable[ResourceConfig], catalogue: Catalogue) -> Plan:
+    """As `streams`, for a process that stays: what may come later is waited for."""
+    here: list[Stream] = []
+    waiting = []
     for number, config in enumerate(configs):
-        for stream in entry(config, catalogue, number=number):
-            found.setdefault(stream.key, stream)
-    _refuse_doubles(found.values())
-    return list(found.values())
+        try:
+            here += entry(config, catalogue, number=number)
+        except ConfigError as error:
+            unknown = isinstance(error.__cause__, UnknownResourceError)
+            if not (unknown and catalogue.may_come(config.resource)):
+                raise
+            waiting.append(config.resource)
+    return Plan(_distinct(here), waiting)
 
 
 def entry(config: ResourceConfig, catalogue: Catalogue, *, number: int) -> list[Stream]:
@@ -39,6 +59,7 @@ def _of(config: ResourceConfig, resource: Resource, place: str, *, named: bool) 
         "label_selector": config.label_selector,
         "field_selector": config.field_selector,
         "initial": config.initial,
+        "deletions": config.deletions,
     }
     if not config.namespaces:
         return [Stream(**common)]  # type: ignore[arg-type]  # typed above
@@ -54,13 +75,18 @@ def _of(config: ResourceConfig, resource: Resource, place: str, *, named: bool) 
     return [Stream(**common, namespace=name) for name in config.namespaces]  # type: ignore[arg-type]
 
 
-def _refuse_doubles(streams: Iterable[Stream]) -> None:
-    names = {stream.resource.full_name for stream in streams}
+def _distinct(streams: Iterable[Stream]) -> list[Stream]:
+    """Each stream once, also when two entries give it."""
+    found: dict[StreamKey, Stream] = {}
+    for stream in streams:
+        found.setdefault(stream.key, stream)
+    names = {stream.resource.full_name for stream in found.values()}
     for alias, name in SAME_AS.items():
         if {alias, name} <= names:
             raise ConfigError(
                 f"resources: {alias} and {name} are the same objects under two names; keep one of them"
             )
+    return list(found.values())
 
 
 def dropped(transforms: Iterable[TransformConfig], resource: Resource, catalogue: Catalogue) -> list[Path]:
@@ -81,4 +107,9 @@ def matches(name: str, resource: Resource, catalogue: Catalogue) -> bool:
     """Whether a name or pattern, as in [[resources]], means this resource."""
     if "*" in name:
         return name == "*" or fnmatchcase(resource.full_name, name)
-    return any(found.full_name == resource.full_name for found in catalogue.find(name))
+    try:
+        return any(found.full_name == resource.full_name for found in catalogue.find(name))
+    except UnknownResourceError:
+        if not catalogue.may_come(name):
+            raise
+        return False

@@ -87,7 +87,8 @@ class Recovery:
         inferred = resync.added + resync.modified + resync.deleted
         begins = resync.upto or resync.since
         return (
-            not self._snapshot.stream.selective
+            resync.reason == "expired"
+            and not self._snapshot.stream.selective
             and not inferred
             and is_version(resync.since)
             and newer(self._snapshot.version, begins)

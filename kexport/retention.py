@@ -20,6 +20,17 @@ class Retention:
         self._store = store
         self._trimmed_at = 0.0
         self.bytes = store.size()
+        self.first = 0
+        """The position behind which the oldest stored event stands."""
+        self._look()
+
+    def _look(self) -> None:
+        oldest = self._store.oldest()
+        self.first = oldest[0] - oldest[1] if oldest else self._store.last()
+
+    @property
+    def max_bytes(self) -> int:
+        return self._config.max_bytes
 
     @property
     def over(self) -> bool:
@@ -43,6 +54,7 @@ class Retention:
             if dropped is None:
                 break
             overrun |= dropped
+        self._look()
         return overrun
 
     def _drop_oldest(self, lanes: Mapping[str, Lane], newest: int) -> dict[str, Lane] | None:

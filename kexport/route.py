@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import NamedTuple
 
 from kexport.config import SinkSettings
@@ -19,15 +20,15 @@ Resolve = Callable[[str], Iterable[str]]
 
 
 class Route(NamedTuple):
-    """A route with its resource names resolved; None means all."""
+    """A route with its resource names resolved, patterns left as they are; None means all."""
 
-    resources: frozenset[str] | None
+    resources: tuple[str, ...] | None
     namespaces: tuple[str, ...]
     changes: frozenset[str]
 
     def passes(self, event: Event) -> bool:
         attributes = event.attributes
-        if self.resources is not None and attributes.resource not in self.resources:
+        if self.resources is not None and not _named(attributes.resource, self.resources):
             return False
         if not attributes.type.startswith(OBJECT):
             return True  # gap, synced, rollback: whoever follows the resource must know
@@ -36,6 +37,12 @@ class Route(NamedTuple):
         return not self.namespaces or any(
             fnmatchcase(attributes.objnamespace, pattern) for pattern in self.namespaces
         )
+
+
+@lru_cache(maxsize=4096)
+def _named(resource: str, names: tuple[str, ...]) -> bool:
+    """Whether one of these names or patterns means the resource: asked for every event, answered once."""
+    return any(fnmatchcase(resource, name) for name in names)
 
 
 def filters(
@@ -52,9 +59,8 @@ def filters(
             resources = [name for pattern in config.resources for name in resolve(pattern)]
         except ConfigError as error:
             raise ConfigError(f"routes[{number}].resources: {error}") from error
-        route = Route(
-            frozenset(resources) if config.resources else None, config.namespaces, frozenset(config.changes)
-        )
+        names = tuple(resources) if config.resources else None
+        route = Route(names, config.namespaces, frozenset(config.changes))
         for name in config.sinks:
             by_sink[name].append(route)
     rejects = {sink.rejects_to for sink in sinks.values()}

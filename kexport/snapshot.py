@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 import zstandard
 
-from kexport.change import Known, Metadata, RawObject, Stream
+from kexport.change import Known, Metadata, RawObject, Stream, newer
 from kexport.errors import ApiError, ConnectionLostError, ProtocolError
 from kexport.kube import Client
 from kexport.lines import decode_bookmark, decode_line, decode_metadata
@@ -54,6 +54,8 @@ class Snapshot:
         """Forget what was staged: the listing begins anew."""
         self.version = ""
         self.objects = 0
+        self.older = False
+        """Some object is in an older version than the index has it."""
         self.missing = dict(self._known)
         """Once the listing is whole: what the index knows and the listing does not have."""
         self._file.close()
@@ -85,6 +87,8 @@ class Snapshot:
         before = self.missing.pop(metadata.key, None)
         if before == metadata.known:
             return
+        if before and before.uid == metadata.uid and newer(before.version, metadata.resourceVersion):
+            self.older = True
         staged = Staged(metadata, self._shaper.shape(members), before)
         self._frame.append(staged)
         self._frame_bytes += len(staged.object)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from kexport import store
+from kexport import database
 from kexport.errors import ConfigError, JournalLockedError
 from kexport.telemetry import get_log
 
@@ -108,7 +108,7 @@ def _create(directory: StateDir, *, lost: str) -> None:
     for leftover in directory.path.glob(f"{FILE}.new*"):
         leftover.unlink()
     try:
-        store.create(fresh, lost=lost)
+        database.create(fresh, lost=lost)
     except sqlite3.Error as error:
         raise ConfigError(f"journal.path: cannot create {fresh}: {error}") from error
     fresh.chmod(0o600)
@@ -142,10 +142,10 @@ def _problem(path: Path) -> str:
     if not head.startswith(_MAGIC):
         return "not an SQLite file" if head else "empty file"
     # Read from the header, since opening another program's database would already change it.
-    if int.from_bytes(head[68:72], "big") != store.APPLICATION_ID:
+    if int.from_bytes(head[68:72], "big") != database.APPLICATION_ID:
         return "an SQLite file of another program"
     try:
-        db = store.connect(path)
+        db = database.connect(path)
     except sqlite3.DatabaseError as error:
         return f"damaged: {error}"
     try:
@@ -158,13 +158,13 @@ def _problem(path: Path) -> str:
 
 def _examine(db: sqlite3.Connection, path: Path) -> str:
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > store.SCHEMA_VERSION:
+    if version > database.SCHEMA_VERSION:
         raise ConfigError(
             f"the journal {path} was written by a newer kexport (schema {version}, this one knows"
-            f" {store.SCHEMA_VERSION}); run that version, or name another journal.path to start anew"
+            f" {database.SCHEMA_VERSION}); run that version, or name another journal.path to start anew"
         )
     (pages,) = db.execute("PRAGMA page_count").fetchone()
-    if pages * 8192 <= store.CHECK_BYTES:
+    if pages * 8192 <= database.CHECK_BYTES:
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             return f"damaged: {verdict}"

@@ -1,4 +1,4 @@
-"""The journal's one SQLite file: its tables, how it is opened, and what happens when it cannot be.
+"""What is read from the journal's tables, and written to them.
 
 Everything here is synchronous and runs on the journal's own thread. A row of `chunks` is a zstd frame of
 many events, one JSON a line: a row an event was four times slower. Its key is the position of its *last*
@@ -10,29 +10,17 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import zstandard
 
-from kexport.change import Known, StreamKey
+from kexport.change import Known, Resource, StreamKey
+from kexport.database import SERVED, transaction
 from kexport.errors import DamagedChunkError
 from kexport.places import Commit, Lane, Position, Resync
 
-APPLICATION_ID = 0x6B657870  # "kexp"
-SCHEMA_VERSION = 1
 CHUNK_BYTES = 1 << 20
-CHECK_BYTES = 64 << 20  # a whole-file check below this size costs a fraction of a second
-
-_SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE streams (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, position BLOB NOT NULL);
-CREATE TABLE objects (stream INTEGER NOT NULL, key TEXT NOT NULL, uid TEXT NOT NULL, version TEXT NOT NULL,
-                      PRIMARY KEY (stream, key)) WITHOUT ROWID;
-CREATE TABLE chunks (last INTEGER PRIMARY KEY, count INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL);
-CREATE TABLE lanes (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL, dropped INTEGER NOT NULL) WITHOUT ROWID;
-"""
 
 
 class Chunk(NamedTuple):
@@ -69,6 +57,13 @@ class Store:
             for name, cursor, dropped in self._db.execute("SELECT name, cursor, dropped FROM lanes")
         }
 
+    def served(self) -> dict[StreamKey, Resource]:
+        """How each stream's resource was last served; a journal of before 0.2 doesn't know."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'served'").fetchone():
+            self._db.execute(SERVED)
+        rows = self._db.execute("SELECT key, resource FROM served")
+        return {StreamKey(key): msgspec.json.decode(text, type=Resource) for key, text in rows}
+
     def last(self) -> int:
         """The position of the newest event ever written, also when its chunk is gone."""
         (newest,) = self._db.execute("SELECT max(last) FROM chunks").fetchone()
@@ -89,21 +84,38 @@ class Store:
 
     def register_streams(self, streams: Iterable[StreamKey], cluster_uid: str) -> None:
         """Make room for these streams. New ones begin with a listing; after a lost journal, with a gap."""
-        lost = self.meta("lost")
+        keys, lost = list(streams), self.meta("lost")
         start = Position(resync=Resync(reason=f"journal-lost: {lost}")) if lost else Position()
-        with _transaction(self._db):
+        with transaction(self._db):
             self._db.executemany(
                 "INSERT OR IGNORE INTO streams (key, position) VALUES (?, ?)",
-                [(key, msgspec.json.encode(start)) for key in streams],
+                [(key, msgspec.json.encode(start)) for key in keys],
             )
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('cluster', ?)", (cluster_uid,))
-            self._db.execute("DELETE FROM meta WHERE name = 'lost' OR value = ''")
+            self._db.execute("DELETE FROM meta WHERE (name = 'lost' AND ?) OR value = ''", (bool(keys),))
         self._streams = dict(self._db.execute("SELECT key, id FROM streams"))
+
+    def serve(self, stream: StreamKey, resource: Resource | None) -> None:
+        """Remember how this stream's resource is served; None: it is not any more."""
+        if resource:
+            row = (stream, msgspec.json.encode(resource))
+            self._db.execute("INSERT OR REPLACE INTO served VALUES (?, ?)", row)
+        else:
+            self._db.execute("DELETE FROM served WHERE key = ?", (stream,))
+
+    def begin_anew(self, cluster_uid: str, reason: str) -> None:
+        """Forget every stream's place and objects: they are another cluster's. Events and lanes stay."""
+        start = msgspec.json.encode(Position(resync=Resync(reason=reason)))
+        with transaction(self._db):
+            self._db.execute("DELETE FROM objects")
+            self._db.execute("DELETE FROM served")
+            self._db.execute("UPDATE streams SET position = ?", (start,))
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cluster', ?)", (cluster_uid,))
 
     def register_lanes(self, lanes: Iterable[str]) -> None:
         """Make room for these lanes; a new one begins behind the newest event."""
         newest = self.last()
-        with _transaction(self._db):
+        with transaction(self._db):
             self._db.executemany(
                 "INSERT OR IGNORE INTO lanes VALUES (?, ?, 0)", [(name, newest) for name in lanes]
             )
@@ -111,7 +123,7 @@ class Store:
     def forget_lanes(self, keep: Iterable[str]) -> list[str]:
         """Drop the places of sinks that are no longer configured; their names."""
         gone = sorted(set(self.lanes()) - set(keep))
-        with _transaction(self._db):
+        with transaction(self._db):
             self._db.executemany("DELETE FROM lanes WHERE name = ?", [(name,) for name in gone])
         return gone
 
@@ -122,7 +134,7 @@ class Store:
             for last, lines in _chunks(commit.last, commit.lines)
         ]
         now = time.time()
-        with _transaction(self._db):
+        with transaction(self._db):
             self._db.executemany(
                 "INSERT INTO chunks VALUES (?, ?, ?, ?)",
                 [(last, count, now, data) for last, count, data in frames],
@@ -160,7 +172,7 @@ class Store:
         ).fetchall()
         if not rows:
             return 0
-        with _transaction(self._db):
+        with transaction(self._db):
             # Positions never start again, even when the last chunk is gone.
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('last', ?)", (str(self.last()),))
             self._db.execute("DELETE FROM chunks WHERE last <= ?", (rows[-1][0],))
@@ -215,59 +227,3 @@ def _chunks(last: int, lines: Sequence[bytes]) -> Iterable[tuple[int, Sequence[b
         if size >= CHUNK_BYTES or end == len(lines):
             yield last + end, lines[start:end]
             start, size = end, 0
-
-
-class _transaction:  # noqa: N801  (reads as a word where it is used)
-    """BEGIN IMMEDIATE … COMMIT; rolled back whole when anything fails, COMMIT included."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._db = connection
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if kind is None:
-            try:
-                self._db.execute("COMMIT")
-                return
-            except sqlite3.Error:
-                self._roll_back()
-                raise
-        self._roll_back()
-
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
-
-def connect(path: Path | str, *, synchronous: str = "full") -> sqlite3.Connection:
-    """A connection set up for the journal; `path` may be ":memory:"."""
-    # One thread at a time uses it; which one that is, the journal sees to.
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {synchronous.upper()}")
-    except sqlite3.Error:
-        db.close()
-        raise
-    return db
-
-
-def create(path: Path | str, *, lost: str = "") -> None:
-    """A new, empty journal at `path`; `lost` says that an earlier one could not be used."""
-    db = sqlite3.connect(path, isolation_level=None)
-    try:
-        lay_out(db, lost=lost)
-    finally:
-        db.close()
-
-
-def lay_out(db: sqlite3.Connection, *, lost: str = "") -> None:
-    """The empty tables; the first two settings only take effect on an empty file."""
-    db.execute("PRAGMA page_size = 8192")
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-    if lost:
-        db.execute("INSERT INTO meta VALUES ('lost', ?)", (lost,))

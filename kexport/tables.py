@@ -42,6 +42,16 @@ class ClusterConfig(_Table, frozen=True):
         int,
         Meta(ge=0, description="Most versions of a gap that are listed, to find short-lived objects."),
     ] = 1000
+    rediscover_seconds: Annotated[
+        float, Meta(gt=0, description="How often the server is asked what it serves, for new resources.")
+    ] = 60.0
+    audit_seconds: Annotated[
+        float, Meta(ge=0, description="How often a stream's index is compared with the cluster; 0: never.")
+    ] = 21_600.0
+    on_new_cluster: Annotated[
+        Literal["stop", "restart"],
+        Meta(description="When the address leads to another cluster: stop, or forget this one, and go on."),
+    ] = "stop"
 
 
 class JournalConfig(_Table, frozen=True):
@@ -90,6 +100,10 @@ class ResourceConfig(_Table, frozen=True):
         Literal["emit", "silent"],
         Meta(description="Whether the objects of the first listing become events (origin=snapshot)."),
     ] = "emit"
+    deletions: Annotated[
+        Literal["emit", "skip"],
+        Meta(description="Whether deletions become events; skip suits Events, which only expire."),
+    ] = "emit"
 
 
 class TransformConfig(_Table, frozen=True):
@@ -117,6 +131,22 @@ class RouteConfig(_Table, frozen=True):
     ] = ()
 
 
+class HttpConfig(_Table, frozen=True):
+    listen: Annotated[
+        str,
+        Meta(
+            pattern=r"^(|[^:\[\]]+:[0-9]{1,5}|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})$",
+            description='Address and port of metrics, health and the status page; "": none.',
+        ),
+    ] = "127.0.0.1:9273"
+    ready_lag_seconds: Annotated[
+        float, Meta(gt=0, description="A sink, or an interrupted stream, that is longer behind is not ready.")
+    ] = 300.0
+    ready_ignore_forbidden: Annotated[
+        bool, Meta(description="Whether /readyz passes while the API server forbids a stream.")
+    ] = False
+
+
 class RetryConfig(_Table, frozen=True):
     min_seconds: Annotated[float, Meta(gt=0, description="First wait after a failed write.")] = 0.5
     max_seconds: Annotated[float, Meta(gt=0, description="Longest wait between two tries.")] = 60.0
@@ -129,8 +159,12 @@ class Root(_Table, frozen=True):
     sinks: Annotated[dict[str, dict[str, Any]], Meta(min_length=1, description="Where to write.")]
     cluster: ClusterConfig = ClusterConfig()
     journal: JournalConfig = JournalConfig()
+    http: HttpConfig = HttpConfig()
     transforms: tuple[TransformConfig, ...] = ()
     routes: tuple[RouteConfig, ...] = ()
     shutdown_seconds: Annotated[
         float, Meta(ge=0, description="How long a stopping process goes on delivering what it has.")
     ] = 20.0
+    reload_seconds: Annotated[
+        float, Meta(ge=0, description="How often this file is looked at for changes; 0: only on SIGHUP.")
+    ] = 10.0

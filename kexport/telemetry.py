@@ -10,7 +10,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -127,6 +128,24 @@ def set_up_logs(
     logging.getLogger("kexport").setLevel(level.upper())
 
 
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Histogram:
+    """How often something took how long; the last of `counts` is for what was above every bound."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+
 @dataclass(slots=True)
 class StreamStats:
     """What one stream did; written by its informer alone."""
@@ -138,8 +157,15 @@ class StreamStats:
     snapshots: int = 0
     gaps: int = 0
     inferred: int = 0
+    audits: int = 0
+    audit_differences: int = 0
     version: str = ""
     heard: float = field(default_factory=time.monotonic)
+    bookmark: float = 0.0
+    """When the last bookmark came (monotonic); 0 before the first."""
+    watched: float = 0.0
+    """When the watch that is open was opened (monotonic); 0 while none is."""
+    recovery_requests: int = 0
     error: str = ""
 
 
@@ -154,6 +180,9 @@ class LaneStats:
     dropped: int = 0
     retries: int = 0
     cursor: int = 0
+    succeeded: float = 0.0
+    """When a write was last acknowledged (monotonic); 0 before the first."""
+    writes: Histogram = field(default_factory=Histogram)
     error: str = ""
 
 
@@ -163,3 +192,10 @@ class Stats:
 
     streams: dict[str, StreamStats] = field(default_factory=dict)
     lanes: dict[str, LaneStats] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+    """Configured resources that the server does not have (yet)."""
+    reloads: int = 0
+    reload_failures: int = 0
+    reload_error: str = ""
+    """Why the newest configuration was refused; "" when it is in force."""
+    reloaded_at: float = field(default_factory=time.time)

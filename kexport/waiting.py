@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -23,3 +24,11 @@ async def settled(work: asyncio.Future[Any]) -> bool:
         except asyncio.CancelledError:
             cancelled = True
     return cancelled
+
+
+async def end(tasks: Iterable[asyncio.Task[Any]], *, seconds: float | None = None) -> set[asyncio.Task[Any]]:
+    """Cancel and wait for them, so many seconds at most; those that go on even so."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    return (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else set()

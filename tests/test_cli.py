@@ -11,7 +11,7 @@ from kexport.arguments import parser
 from kexport.testing.cluster import FakeCluster
 from tests.commandline import CommandLine, read_until
 
-COMMANDS = ["run", "check", "rbac", "demo", "tail", "resources", "plugins", "schema"]
+COMMANDS = ["run", "check", "rbac", "demo", "tail", "resources", "plugins", "new-plugin", "schema"]
 
 
 @pytest.fixture
@@ -159,3 +159,24 @@ async def test_a_reader_that_left_is_no_error(shell: CommandLine):
     finally:
         os.close(writing)
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["run", "check"])
+async def test_a_configured_type_whose_plugin_is_not_allowed_is_said_so(shell: CommandLine, command: str):
+    shell.environment["KEXPORT_PLUGINS"] = "kexport-file"
+    shell.configure("url = 'http://127.0.0.1:1'")
+    code, out, err = await shell.run(command)
+    assert code == 2
+    assert (
+        "sinks.audit.type: sink type 'probe' cannot be used: its plugin kexport-probe is installed but not"
+        " allowed: add it to KEXPORT_PLUGINS"
+    ) in out + err
+
+
+async def test_a_configured_type_whose_plugin_is_broken_is_told_why(shell: CommandLine):
+    shell.install("broken", "there_is_no_such_module")
+    path = shell.configure("url = 'http://127.0.0.1:1'")
+    path.write_text(path.read_text().replace("'probe'", "'broken'"))
+    code, _, err = await shell.run("run")
+    assert code == 2
+    assert "its plugin kexport-broken did not load: ModuleNotFoundError" in err.splitlines()[-1]

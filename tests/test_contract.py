@@ -17,11 +17,15 @@ from msgspec import Meta
 from kexport import RejectedError, SinkConfig, TransientError
 from kexport.testing import SinkContract, disclosure, make_context, make_event
 from kexport.testing.rehearsal import deliver, in_order, input_and_output, missing, outcome, pauses, some
-from tests import bad_sinks
+from tests import bad_sinks_s1_to_s5, bad_sinks_s6_to_s10, good_sink
 
 ROOT = Path(__file__).parent.parent
+MODULES = (good_sink, bad_sinks_s1_to_s5, bad_sinks_s6_to_s10)
 CLASSES: dict[str, Any] = {
-    name: each for name, each in vars(bad_sinks).items() if name.startswith("Test") and inspect.isclass(each)
+    name: each
+    for module in MODULES
+    for name, each in vars(module).items()
+    if name.startswith("Test") and inspect.isclass(each)
 }
 RULES = [f"s{number}" for number in range(1, 11)]
 Outcomes = dict[str, dict[str, str]]
@@ -33,10 +37,11 @@ def rules_of(contract: type) -> list[str]:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    """What a pytest without any of our settings makes of bad_sinks.py: by class and test."""
+    """What a pytest without any of our settings makes of the good and the bad: by class and test."""
+    files = [f"tests/{module.__name__.rpartition('.')[2]}.py" for module in MODULES]
     report = tmp_path_factory.mktemp("contract") / "report.xml"
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/bad_sinks.py", f"--junitxml={report}", "-q", "--tb=line",
+        [sys.executable, "-m", "pytest", *files, f"--junitxml={report}", "-q", "--tb=line",
          "-c", "/dev/null", f"--rootdir={ROOT}", "--import-mode=importlib", "-p", "no:cacheprovider",
          "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"],
         cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
@@ -92,7 +97,7 @@ def test_every_test_catches_at_least_one_bad_sink(outcomes: Outcomes) -> None:
     assert set(rules_of(SinkContract)) - caught == set()
 
 
-class TestGoodSinkHere(bad_sinks.GoodContract):
+class TestGoodSinkHere(good_sink.GoodContract):
     """In the loop and with the settings of our own tests, too."""
 
 
@@ -125,11 +130,11 @@ def test_a_message_names_some_and_counts_the_others() -> None:
     [TransientError("no", written=4), TransientError("no", written=-1), RejectedError("no", written=3)],
 )
 async def test_an_impossible_count_is_no_way_out(error: Exception) -> None:
-    class Impossible(bad_sinks.GoodSink):
+    class Impossible(good_sink.GoodSink):
         async def write(self, events: Any) -> None:
             raise error
 
-    sink = Impossible(bad_sinks.Config(store="none"), make_context())
+    sink = Impossible(good_sink.Config(store="none"), make_context())
     with pytest.raises(AssertionError, match=r"S5: written=.* of 3 events cannot be"):
         await deliver(sink, [make_event(number) for number in range(3)], refused=[])
 

@@ -67,11 +67,50 @@ async def test_plugins_with_their_problems(shell: CommandLine):
     shell.install("broken", "there_is_no_such_module")
     code, out, err = await shell.run("plugins")
     assert (code, err) == (0, "")
-    rows = {line.split()[0]: line.split(maxsplit=3) for line in out.splitlines()}
-    assert rows["TYPE"] == ["TYPE", "DISTRIBUTION", "VERSION", "PROBLEM"]
-    assert rows["probe"] == ["probe", "kexport-probe", "1.0"]
-    assert rows["(broken)"][:3] == ["(broken)", "kexport-broken", "1.0"]
-    assert rows["(broken)"][3].startswith("ModuleNotFoundError: No module named")
+    shown, _, why = out.partition("\n\n")
+    rows = {line.split()[0]: line.split(maxsplit=5) for line in shown.splitlines()}
+    assert rows["TYPE"] == ["TYPE", "DISTRIBUTION", "VERSION", "API", "MODULE", "STATUS"]
+    assert rows["probe"] == ["probe", "kexport-probe", "1.0", "1", "tests.probe_sinks", "ok"]
+    broken = ["(broken)", "kexport-broken", "1.0", "-", "there_is_no_such_module", "did not load"]
+    assert rows["(broken)"] == broken
+    assert why.startswith("broken did not load: ModuleNotFoundError: No module named 'there_is_no_such")
+    assert max(map(len, out.splitlines())) <= 100
+    assert "Traceback" not in out
+
+
+async def test_verbose_plugins_show_where_one_broke(shell: CommandLine):
+    (shell.site / "broken_plugin.py").write_text(
+        "def begin():\n    raise RuntimeError('bad start')\n\nbegin()\n"
+    )
+    shell.install("broken", "broken_plugin")
+    out = (await shell.run("plugins", "-v")).out
+    assert "broken did not load: RuntimeError: bad start\n" in out
+    assert "    raise RuntimeError('bad start')\n" in out
+    found = json.loads((await shell.run("plugins", "-o", "json")).out)
+    (broken,) = [each for each in found if each["plugin"] == "broken"]
+    assert (broken["type"], broken["status"], broken["module"]) == (None, "did not load", "broken_plugin")
+    assert broken["problem"] == "RuntimeError: bad start"
+    assert broken["traceback"][-1] == "RuntimeError: bad start"
+    assert any("in begin" in line for line in broken["traceback"])
+
+
+async def test_plugins_say_who_is_not_allowed_and_who_is_not_there(shell: CommandLine):
+    shell.install("other", "there_is_no_such_module")
+    shell.environment["KEXPORT_PLUGINS"] = "Kexport_Probe, other"
+    code, out, err = await shell.run("plugins")
+    assert (code, err) == (0, "")
+    rows = [line.split(maxsplit=5) for line in out.splitlines()]
+    assert ["probe", "kexport-probe", "1.0", "1", "tests.probe_sinks", "ok"] in rows
+    left_out = ["(other)", "kexport-other", "1.0", "-", "there_is_no_such_module"]
+    assert [*left_out, "not allowed (KEXPORT_PLUGINS)"] in rows
+    assert ["(other)", "other", "-", "-", "-", "not installed"] in rows
+    assert "did you mean kexport-other?" in " ".join(out.split())
+    code, _, err = await shell.run("plugins", "--settings", "file")
+    assert code == 2
+    assert err == (
+        "kexport: sink type 'file' cannot be shown: its plugin kexport-file is installed but not allowed:"
+        " add it to KEXPORT_PLUGINS\n"
+    )
 
 
 async def test_the_settings_of_a_sink_type(shell: CommandLine):
@@ -91,6 +130,8 @@ async def test_plugins_for_programs(shell: CommandLine):
     found = json.loads((await shell.run("plugins", "-o", "json")).out)
     (probe,) = [each for each in found if each["type"] == "probe"]
     assert (probe["distribution"], probe["version"], probe["problem"]) == ("kexport-probe", "1.0", "")
+    assert (probe["plugin"], probe["api"], probe["module"]) == ("probe", "1", "tests.probe_sinks")
+    assert (probe["status"], probe["traceback"]) == ("ok", [])
     one = json.loads((await shell.run("plugins", "--settings", "probe", "-o", "json")).out)
     assert one == probe["settings"]
 

@@ -59,11 +59,11 @@ def test_the_configurations_in_the_readme_load(block: str, monkeypatch: pytest.M
 def test_every_command_of_the_readme_exists() -> None:
     from kexport.arguments import parser  # noqa: PLC0415
 
-    known = set(re.findall(r"^    (\w+) ", parser().format_help(), flags=re.MULTILINE))
+    known = set(re.findall(r"^    ([\w-]+) ", parser().format_help(), flags=re.MULTILINE))
     blocks = "\n".join(re.findall(r"```\n(.*?)```", README, flags=re.DOTALL))
     used = {
-        *re.findall(r"^kexport ([a-z]+)", blocks, flags=re.MULTILINE),
-        *re.findall(r"`kexport (\w+)", README),
+        *re.findall(r"^kexport ([a-z-]+)", blocks, flags=re.MULTILINE),
+        *re.findall(r"`kexport ([\w-]+)", README),
     }
     assert used
     assert used <= known, used - known

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ import pytest
 from kexport.errors import TransientError
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory, toml
-from tests.informer_cases import InformerCases, Server
+from tests.gap_cases import GapCases
+from tests.informer_cases import InformerCases
+from tests.server_cases import ServerCases
+from tests.shop import Server
 
 
 class FakeServer(Server):
@@ -28,7 +33,11 @@ class FakeServer(Server):
 
     async def request(self, method: str, path: str, body: Any = None) -> tuple[int, dict[str, Any]]:
         async with self._session.request(method, self.fake.url + path, json=body) as response:
-            return response.status, await response.json()
+            text = await response.text()
+            return response.status, json.loads(text) if text.startswith("{") else {"text": text}
+
+    def stream(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._session.get(self.fake.url + path)
 
     async def restart(self) -> None:
         await self.fake.restart()
@@ -51,6 +60,14 @@ async def server(fake: FakeCluster) -> AsyncIterator[Server]:
 
 class TestInformer(InformerCases):
     """On the fake."""
+
+
+class TestGap(GapCases):
+    """On the fake."""
+
+
+class TestServer(ServerCases):
+    """The fake itself."""
 
 
 def fake_config(fake: FakeCluster, tmp_path: Path, **journal: Any) -> str:

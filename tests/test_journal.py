@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from kexport import store
+from kexport import database
 from kexport.change import Known, StreamKey
 from kexport.errors import ConfigError, JournalLockedError
 from kexport.event import Event
 from kexport.journal import Journal
 from kexport.places import Commit, Lane, Position
+from kexport.store import Store
 from kexport.tables import JournalConfig
 from kexport.testing import make_event
 
@@ -101,13 +102,13 @@ async def test_events_index_and_position_of_one_append_are_all_there_or_none(tmp
         journal.append(PODS, events(1, 5), {"x": Known("u", "5")}, Position(version="5"))
         await journal.flush()
     # A lane whose place cannot be written makes the transaction fail at its very end.
-    with closing(store.connect(tmp_path / "journal.db")) as db:
+    with closing(database.connect(tmp_path / "journal.db")) as db:
         broken: Any = Lane(None)  # type: ignore[arg-type]
         late = Commit(
             5, [b"{}"], {PODS: Position(version="7")}, {PODS: {"y": Known("u", "7")}}, {"a": broken}
         )
         with pytest.raises(sqlite3.IntegrityError):
-            store.Store(db).commit(late)
+            Store(db).commit(late)
     async with running(config(tmp_path)) as journal:
         assert journal.committed == 5
         assert journal.positions[PODS].version == "5"
@@ -248,7 +249,7 @@ async def test_a_newer_schema_is_refused_and_the_file_left_alone(tmp_path: Path)
     async with running(config(tmp_path)):
         pass
     with closing(sqlite3.connect(tmp_path / "journal.db")) as db:
-        db.execute(f"PRAGMA user_version = {store.SCHEMA_VERSION + 1}")
+        db.execute(f"PRAGMA user_version = {database.SCHEMA_VERSION + 1}")
     with pytest.raises(ConfigError, match="written by a newer kexport"):
         await Journal.open(config(tmp_path), lanes=())
     assert not list(tmp_path.glob("broken-*"))
@@ -283,7 +284,7 @@ async def test_a_damaged_chunk_is_an_error_not_fewer_events(tmp_path: Path) -> N
     async with running(config(tmp_path)) as journal:
         journal.append(PODS, events(1, 100), {})
         await journal.flush()
-    with closing(store.connect(tmp_path / "journal.db")) as db:
+    with closing(database.connect(tmp_path / "journal.db")) as db:
         (data,) = db.execute("SELECT data FROM chunks").fetchone()
         middle = len(data) // 2
         db.execute("UPDATE chunks SET data = ?", (data[:middle] + b"\0\0\0\0" + data[middle + 4 :],))

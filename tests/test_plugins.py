@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kexport import Sink, SinkConfig, SinkType, hookimpl
+from kexport import Sink, SinkConfig, SinkType, __version__, hookimpl
 from kexport.errors import ConfigError
 from kexport.plugins import load
 
@@ -92,6 +92,7 @@ def test_a_plugin_given_by_hand_is_loaded_too():
         ("from kexport import hookimpl\n@hookimpl\ndef kexport_sinks(): return 5", "TypeError"),
         ("from kexport import hookimpl\n@hookimpl\ndef kexport_sinks(x): return []", "kexport_sinks"),
         ("from kexport import hookimpl\n@hookimpl\ndef kexport_sink(): return []", "kexport_sink"),
+        ("raise SystemExit('go away')", "SystemExit: go away"),
     ],
 )
 def test_a_broken_plugin_is_reported_and_the_others_load(install, source, said):
@@ -142,3 +143,82 @@ def test_a_plugin_may_offer_no_sink_for_now():
 def test_something_without_the_hook_is_refused_when_given_by_hand():
     with pytest.raises(ConfigError, match="has no @hookimpl def kexport_sinks"):
         load(SimpleNamespace())
+
+
+def test_an_installed_plugin_tells_its_api_its_module_and_what_it_owns(install):
+    install("good", GOOD.format(names=["one"]))
+    (plugin,) = [each for each in load().found if each.name == "good"]
+    assert (plugin.api, plugin.allowed, plugin.trace) == ("1", True, "")
+    assert plugin.module.endswith("_good")
+    assert load().owner("one") == "kexport-good"
+
+
+@pytest.mark.parametrize(
+    ("needed", "way_out"),
+    [("'2'", "upgrade kexport"), ("2", "upgrade kexport"), ("'0'", "upgrade kexport-other")],
+)
+def test_a_plugin_for_another_api_is_refused_and_the_others_load(install, needed, way_out):
+    install("other", f"kexport_api = {needed}\n" + GOOD.format(names=["two"]))
+    install("good", "kexport_api = '1'\n" + GOOD.format(names=["one"]))
+    plugins = load()
+    number = needed.strip("'")
+    assert plugins.problems["other"] == (
+        f"kexport-other 2.5 needs plugin API {number}, kexport {__version__} offers 1: {way_out}"
+    )
+    assert "one" in plugins.types
+    assert "two" not in plugins.types
+
+
+def test_a_plugin_that_needs_a_name_which_is_not_there_is_told_apart(install):
+    install("newer", "from kexport import something_new")
+    assert f"it may be made for another kexport than {__version__}, which offers plugin API 1" in problem(
+        "newer"
+    )
+    install("broken", "from json import something_new")
+    assert "another kexport" not in problem("broken")
+
+
+def test_a_broken_plugin_leaves_the_end_of_its_traceback(install):
+    install("broken", "def begin():\n    raise RuntimeError('bad start')\nbegin()")
+    (plugin,) = [each for each in load().found if each.name == "broken"]
+    assert plugin.trace.splitlines()[-1] == "RuntimeError: bad start"
+    assert "in begin" in plugin.trace
+    assert plugin.trace.count("  File ") <= 3
+
+
+@pytest.mark.parametrize("listed", ["kexport-good", "x, Kexport_Good ,", "KEXPORT.good"])
+def test_only_allowed_distributions_are_imported(install, monkeypatch, tmp_path, listed):
+    marker = tmp_path / "imported"
+    install("left_out", f"open({str(marker)!r}, 'w').close()\n" + GOOD.format(names=["two"]))
+    install("good", GOOD.format(names=["one"]))
+    monkeypatch.setenv("KEXPORT_PLUGINS", listed)
+    plugins = load()
+    assert set(plugins.types) == {"one"}
+    assert not marker.exists()
+    (plugin,) = [each for each in plugins.found if each.name == "left_out"]
+    assert (plugin.allowed, plugin.problem, plugin.version) == (False, "", "2.5")
+    assert "not allowed: add it to KEXPORT_PLUGINS" in plugins.absent["left_out"]
+    assert set(plugins.problems) == {"x"} & set(listed.split(","))
+
+
+@pytest.mark.parametrize("listed", ["", " ", ","])
+def test_an_empty_list_allows_nothing(monkeypatch, listed):
+    monkeypatch.setenv("KEXPORT_PLUGINS", listed)
+    plugins = load()
+    assert plugins.types == {}
+    assert plugins.problems == {}
+    assert {"file", "kafka"} <= set(plugins.absent)
+
+
+def test_an_allowed_name_that_is_not_installed_is_reported(monkeypatch):
+    monkeypatch.setenv("KEXPORT_PLUGINS", "kexport-file,kexport-fil,kafka,msgspec")
+    problems = load().problems
+    assert set(problems) == {"kexport-fil", "kafka", "msgspec"}
+    assert "did you mean 'kexport-file'?; install it, or take it off the list" in problems["kexport-fil"]
+    assert "did you mean kexport-kafka?" in problems["kafka"]
+
+
+def test_a_type_that_is_there_is_not_absent(install):
+    install("one", "raise RuntimeError('no')")
+    install("good", GOOD.format(names=["one"]))
+    assert "one" not in load().absent

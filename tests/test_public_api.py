@@ -11,6 +11,7 @@ import kexport
 import kexport.testing
 from kexport import BatchConfig, RejectedError, Sink, SinkContext, SinkType, TransientError
 from kexport.errors import ConfigError, KexportError, SinkError
+from kexport.hookspecs import API_VERSION
 
 PLUGINS = Path(__file__).parent.parent / "plugins"
 MODULES = sorted(PLUGINS.glob("*/kexport_*/**/*.py"))
@@ -39,6 +40,11 @@ def test_the_public_names_are_these():
         "TransientError",
         "hookimpl",
     ]
+
+
+def test_the_plugin_api_is_1_and_who_says_nothing_means_that_one():
+    """Another number refuses every plugin that is there: it changes when one of them would break."""
+    assert API_VERSION == "1"
 
 
 @pytest.mark.parametrize("name", kexport.__all__)

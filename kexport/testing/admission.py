@@ -108,7 +108,12 @@ def fill_in(resource: Resource, obj: Object) -> None:
         obj["status"] = {"phase": "Active"}
     elif resource is PODS:
         obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"} | (obj.get("status") or {})
-    elif resource is CRDS:
+    complete_names(resource, obj)
+
+
+def complete_names(resource: Resource, obj: Object) -> None:
+    """Set what a definition need not say, at each write: else a new label would look like a new spec."""
+    if resource is CRDS:
         names = obj["spec"]["names"]
         names.setdefault("singular", names["kind"].lower())
         names.setdefault("listKind", names["kind"] + "List")

@@ -4,6 +4,8 @@ Two forms exist: everything in two documents (aggregated, since 1.26), and one d
 version.
 """
 
+import re
+from collections.abc import Collection
 from typing import Any
 
 from kexport.testing.kinds import Resource
@@ -43,16 +45,20 @@ _UNWATCHABLE = (
 class Discovery:
     """The documents for one moment's list of resources."""
 
-    def __init__(self, resources: list[Resource]) -> None:
+    def __init__(self, resources: list[Resource], unavailable: Collection[str] = ()) -> None:
+        self._unavailable = unavailable
         self._groups: dict[str, dict[str, list[Resource]]] = {}
         for resource in sorted([*resources, *_UNWATCHABLE], key=lambda resource: resource.plural):
             versions = self._groups.setdefault(resource.group, {})
             versions.setdefault(resource.version, []).append(resource)
+        for group, versions in self._groups.items():
+            ranked = sorted(versions, key=_rank, reverse=True)
+            self._groups[group] = {version: versions[version] for version in ranked}
 
     def builds_in(self, group: str) -> bool:
-        """Tell whether a group is the server's own, which words "not found" otherwise than custom ones."""
+        """Tell whether a group is the server's own, which words "not found" otherwise."""
         return any(
-            not resource.custom
+            not resource.custom and not resource.aggregated
             for resources in self._groups.get(group, {}).values()
             for resource in resources
         )
@@ -88,7 +94,7 @@ class Discovery:
             {
                 "version": version,
                 "resources": [_aggregated(resource) for resource in resources],
-                "freshness": "Current",
+                "freshness": "Stale" if group in self._unavailable else "Current",
             }
             for version, resources in self._groups[group].items()
         ]
@@ -111,6 +117,15 @@ class Discovery:
             "groupVersion": f"{group}/{version}" if group else version,
             "resources": described,
         }
+
+
+def _rank(version: str) -> tuple[int, int, int]:
+    """Order versions as the server prefers them: v2 before v1, v1 before v1beta1, beta before alpha."""
+    match = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
+    if match is None:
+        return (-1, 0, 0)
+    stage = {"alpha": 0, "beta": 1, None: 2}[match[2]]
+    return (stage, int(match[1]), int(match[3] or 0))
 
 
 def _names(resource: Resource) -> Object:

@@ -12,8 +12,9 @@ import msgspec
 
 from kexport.testing import apioptions
 from kexport.testing.apioptions import Options
-from kexport.testing.failure import CONTINUE_EXPIRED, LIST_EXPIRED, expired, too_large
+from kexport.testing.failure import CONTINUE_EXPIRED, LIST_EXPIRED, expired
 from kexport.testing.kinds import Resource
+from kexport.testing.replica import Replica
 from kexport.testing.settings import Settings
 from kexport.testing.store import Entry, Store
 
@@ -27,40 +28,43 @@ class Page:
 
 
 async def read_page(
-    store: Store, resource: Resource, namespace: str, options: Options, settings: Settings
+    replica: Replica, resource: Resource, namespace: str, options: Options, settings: Settings
 ) -> Page:
-    prefix = resource.prefix(namespace)
+    store, prefix = replica.store, resource.prefix(namespace)
     after, limit = "", options.limit
+    if not (limit and options.selection.everything):  # such a list the real server hands on to etcd
+        replica.check_ready(resource)
     if options.proceed:
         at, start = apioptions.decode_continue(options)
         after = prefix + start
         if 0 < at < store.compacted:
             raise expired(CONTINUE_EXPIRED, proceed=apioptions.encode_continue(-1, start))
-        at = at if at > 0 else store.revision
+        await replica.fresh(resource, max(at, 0))
+        at = at if at > 0 else await _newest(replica, resource)
     else:
-        at = await _chosen_revision(store, resource, options, settings)
+        at = await _chosen_revision(replica, resource, options)
         if options.version == "0" and resource.cached:
             limit = 0  # the watch cache answers "any version" in one piece
     entries = _candidates(store, resource, namespace, options, after=after, at=at)
-    return _cut(entries, options, prefix=prefix, limit=limit, at=at)
+    return _cut(entries, options, prefix=prefix, limit=limit, at=at, scan=settings.scan_items)
 
 
-async def fresh(store: Store, resource: Resource, revision: int, settings: Settings) -> None:
-    """Wait until the server knows this revision, or answer that it doesn't."""
-    if not resource.cached:  # etcd says at once what the watch cache waits for
-        if revision > store.revision:
-            raise too_large(revision, store.revision, retry_after=0)
-        return
-    if not await store.reached(revision, wait_seconds=settings.fresh_wait_seconds):
-        raise too_large(revision, store.revision)
+async def _newest(replica: Replica, resource: Resource) -> int:
+    """Return where a consistent read reads: in the caches once they know what etcd knows, else in etcd."""
+    newest = replica.store.revision
+    if resource.cached and not replica.initializing and await replica.reached(newest):
+        return replica.revision
+    return replica.store.revision
 
 
-async def _chosen_revision(store: Store, resource: Resource, options: Options, settings: Settings) -> int:
+async def _chosen_revision(replica: Replica, resource: Resource, options: Options) -> int:
     wanted = apioptions.revision(options)
-    await fresh(store, resource, wanted, settings)
+    if not options.version:
+        return await _newest(replica, resource)
+    await replica.fresh(resource, wanted)
     if not options.exact:
-        return store.revision
-    if wanted < store.compacted:
+        return replica.at(resource)
+    if wanted < replica.store.compacted:
         raise expired(LIST_EXPIRED)
     return wanted
 
@@ -75,25 +79,27 @@ def _candidates(
     return list(store.scan(resource, prefix=resource.prefix(namespace), after=after, revision=at))
 
 
-def _cut(entries: list[Entry], options: Options, *, prefix: str, limit: int, at: int) -> Page:
+def _cut(
+    entries: list[Entry], options: Options, *, prefix: str, limit: int, at: int, scan: int | None
+) -> Page:
     """Take one page: it ends at the limit, even if nothing behind it would match."""
     selection = options.selection
     chosen: list[Entry] = []
     for index, entry in enumerate(entries):
         if selection.everything or selection.admits(entry.object):
             chosen.append(entry)
-        if limit and len(chosen) >= limit:
+        if limit and (len(chosen) >= limit or index + 1 == scan):
             if index == len(entries) - 1:
                 break
             proceed = apioptions.encode_continue(at, entry.key.removeprefix(prefix))
             # Only without selectors does the server know how many are left.
-            remaining = len(entries) - limit if selection.everything else None
+            remaining = len(entries) - len(chosen) if selection.everything else None
             return Page(at, chosen, proceed, remaining)
     return Page(at, chosen)
 
 
 def encode(page: Page, resource: Resource, *, metadata_only: bool) -> bytes:
-    metadata: dict[str, Any] = {"resourceVersion": str(page.revision)}
+    metadata: dict[str, Any] = {"resourceVersion": str(page.revision)} if resource.versioned else {}
     if page.proceed or (resource.custom and not metadata_only):
         metadata["continue"] = page.proceed
     if page.remaining is not None:

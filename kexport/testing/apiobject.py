@@ -10,6 +10,7 @@ from kexport.testing.access import Address
 from kexport.testing.failure import ApiFailure, bad_request
 from kexport.testing.kinds import PODS, Resource
 from kexport.testing.registry import Registry
+from kexport.testing.replica import Replica
 from kexport.testing.settings import Settings
 from kexport.testing.store import Entry
 
@@ -78,11 +79,17 @@ async def delete(request: web.BaseRequest, resource: Resource, address: Address,
 
 
 async def delete_collection(
-    request: web.BaseRequest, resource: Resource, address: Address, registry: Registry, settings: Settings
+    request: web.BaseRequest,
+    resource: Resource,
+    address: Address,
+    registry: Registry,
+    *,
+    replica: Replica,
+    settings: Settings,
 ) -> bytes:
     options = await _delete_options(request)
     selected = apioptions.read(request.query, resource, settings)
-    page = await apilist.read_page(registry.store, resource, address.namespace, selected, settings)
+    page = await apilist.read_page(replica, resource, address.namespace, selected, settings)
     for entry in page.entries:
         metadata = entry.object["metadata"]
         registry.delete(resource, metadata.get("namespace", ""), metadata["name"], options)

@@ -2,12 +2,10 @@
 
 It speaks real HTTP on loopback and behaves as kube-apiserver 1.37 does, never kinder: the same tests run
 against both. What a test does to it in Python (write, restart, cut, roll back) is what happens to real
-clusters.
+clusters; the misfortunes are in `misfortune`, made-up answers in `faults`.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -19,24 +17,18 @@ from kexport.testing.apiserver import ApiServer, Request
 from kexport.testing.kinds import Resource
 from kexport.testing.lifecycle import Controllers
 from kexport.testing.listener import Listener
+from kexport.testing.misfortune import Misfortune
 from kexport.testing.registry import Registry
-from kexport.testing.settings import Settings
-from kexport.testing.watchcache import Ending
 
 Object = dict[str, Any]
 
 _MANAGER = "kexport-testing"
-_SYSTEM_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
 
 @dataclass(kw_only=True, eq=False)
-class FakeCluster(Settings):
+class FakeCluster(Misfortune):
     """`async with FakeCluster() as cluster`: an API server that runs until the block ends."""
 
-    _registry: Registry = field(init=False, repr=False)
-    _server: ApiServer = field(init=False, repr=False)
-    _listener: Listener = field(init=False, repr=False)
-    _controllers: Controllers = field(init=False, repr=False)
     _heartbeat: asyncio.TimerHandle | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
@@ -44,8 +36,7 @@ class FakeCluster(Settings):
         self._controllers = Controllers(self._registry)
         self._server = ApiServer(self._registry, self)
         self._listener = Listener(self._server.answer)
-        for name in _SYSTEM_NAMESPACES:
-            self.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        self._found()
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -76,7 +67,9 @@ class FakeCluster(Settings):
     @property
     def watch_count(self) -> int:
         """How many watches are open: what a test waits for before it changes something."""
-        return sum(len(cache.watchers) for cache in self._registry.caches.values())
+        return sum(
+            len(cache.watchers) for replica in self._registry.replicas for cache in replica.caches.values()
+        )
 
     def kubeconfig(self, directory: Path) -> Path:
         """Write a kubeconfig for this server into a directory, and return its path."""
@@ -143,74 +136,6 @@ class FakeCluster(Settings):
     def allow(self, verb: str = "*", resource: str = "*", *, namespace: str | None = None) -> None:
         """Take denials back."""
         self._server.access.allow(verb, resource, namespace)
-
-    # What happens to API servers.
-
-    def bookmark(self) -> None:
-        """Send a bookmark now to every watch that asked for bookmarks."""
-        for cache in self._registry.caches.values():
-            cache.bookmark()
-
-    def heartbeat(self, revisions: int = 1) -> int:
-        """Let the revision grow as leases do, unseen by any watch, and return it."""
-        return self._registry.store.bump(revisions)
-
-    def compact(self, revision: int | None = None) -> None:
-        """Let etcd forget what was overwritten before a revision (None: before now)."""
-        self._registry.store.compact(self.revision if revision is None else revision)
-
-    def forget(self) -> None:
-        """Empty all watch caches and end their watches: older versions get a 410 from now on."""
-        for cache in self._registry.caches.values():
-            cache.begin_anew()
-
-    def rollback(self, revision: int) -> None:
-        """Restore etcd to an older revision, as from a backup; the API server starts anew on it."""
-        self._registry.store.rollback(revision)
-        self._controllers.resume()
-        self.forget()
-
-    async def restart(self) -> None:
-        """Restart: connections drop, and caches begin anew at a revision that has meanwhile grown."""
-        await self.stop_listening()
-        self._registry.store.bump(self.restart_revisions)
-        self.forget()
-        await self.listen()
-
-    async def stop_listening(self) -> None:
-        """Begin an outage: connections drop, new ones are refused; the watch caches keep their history."""
-        self._end_watches(Ending.ABORT)
-        await self._listener.stop()
-
-    async def listen(self) -> None:
-        self.port = await self._listener.start(self.port)
-
-    def hang_up(self) -> None:
-        """End every watch cleanly, as servers and load balancers do at any time."""
-        self._end_watches(Ending.CLEAN)
-
-    def cut_mid_line(self, *, clean: bool = False) -> None:
-        """Break every watch in the middle of a line; `clean`: with a proper end of the body even so."""
-        self._end_watches(Ending.MID_LINE_CLEAN if clean else Ending.MID_LINE)
-
-    @contextmanager
-    def stall(self) -> Iterator[None]:
-        """Keep connections open and silent within the block: no byte is sent, requests get no answer."""
-        flow = self._server.faults.stall()
-        try:
-            yield
-        finally:
-            flow()
-
-    def fail(
-        self, status: int, *, times: int = 1, path_contains: str = "", retry_after: int | None = None
-    ) -> None:
-        """Answer the next requests (those with a text in path or query) with an error status instead."""
-        self._server.faults.plan(status, times=times, path_contains=path_contains, retry_after=retry_after)
-
-    def _end_watches(self, ending: Ending) -> None:
-        for cache in self._registry.caches.values():
-            cache.end(ending)
 
     def _beat(self) -> None:
         if self.heartbeat_seconds is not None:

@@ -100,6 +100,10 @@ def not_found(resource: Resource, name: str) -> ApiFailure:
     return ApiFailure(404, f'{resource.name} "{name}" not found', details=_about(resource, name))
 
 
+def no_resource() -> ApiFailure:
+    return ApiFailure(404, "the server could not find the requested resource", details={})
+
+
 def conflict(resource: Resource, name: str, why: str = MODIFIED_MEANWHILE) -> ApiFailure:
     message = f'Operation cannot be fulfilled on {resource.name} "{name}": {why}'
     return ApiFailure(409, message, details=_about(resource, name))
@@ -124,6 +128,10 @@ def too_large(wanted: int, current: int, *, retry_after: int = 1) -> ApiFailure:
     return ApiFailure(
         504, f"Timeout: Too large resource version: {wanted}, current: {current}", details=details
     )
+
+
+def initializing(retry_after: int) -> ApiFailure:
+    return ApiFailure(429, "storage is (re)initializing", details={"retryAfterSeconds": retry_after})
 
 
 Cause = tuple[str, str, str]

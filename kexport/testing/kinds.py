@@ -25,6 +25,10 @@ class Resource:
     cached: bool = True
     """False for `events`, which the API server reads from etcd without a watch cache."""
     custom: bool = False
+    aggregated: bool = False
+    """Whether a server of its own, behind the aggregation layer, serves it."""
+    versioned: bool = True
+    """False: an aggregated API whose objects and lists carry no resourceVersion, as metrics have none."""
     field_labels: tuple[str, ...] = ()
     """What a fieldSelector may name beside metadata.name and metadata.namespace."""
 

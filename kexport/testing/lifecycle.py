@@ -35,10 +35,15 @@ class Controllers:
     def resume(self) -> None:
         """Serve what the definitions in the store say, after the store has become another one."""
         for resource in self._registry:
-            if resource.custom:
+            if resource.custom:  # the real server would have been restarted, and end its watches so
                 self._registry.withdraw(resource)
         for entry in self._store.scan(CRDS):
             self._serve(entry.object)
+
+    def retry(self) -> None:
+        """Finish what had to wait until all of the API could be discovered."""
+        for entry in list(self._store.scan(NAMESPACES)):
+            self._finish_namespace(entry.key)
 
     def _empty_namespace(self, namespace: str) -> None:
         for resource in _one_version_each(self._registry):
@@ -50,7 +55,7 @@ class Controllers:
 
     def _finish_namespace(self, namespace: str) -> None:
         found = self._store.latest(NAMESPACES, namespace) if namespace else None
-        if found is None or not _terminating(found):
+        if found is None or not _terminating(found) or self._registry.unavailable:
             return
         namespaced = (resource for resource in self._registry if resource.namespaced)
         if not any(
@@ -68,6 +73,7 @@ class Controllers:
             self._establish(change.entry)
         elif _terminating(change.entry):
             if not _terminating(change.previous):
+                self._announce_end(change.entry)
                 self._remove_instances(change.entry.key)
         elif change.entry.object["spec"] != change.previous.object["spec"]:
             self._serve_anew(change.previous.object, change.entry.object)
@@ -86,26 +92,23 @@ class Controllers:
             if resource.version not in kept:
                 self._registry.withdraw(resource)
         for name in {resource.name for resource in served}:
-            self._registry.caches[name].begin_anew(Ending.DRAINED)
+            self._registry.begin_anew(name, Ending.DRAINED)
 
     def _establish(self, entry: Entry) -> None:
         """Write what the naming and establishing controllers write: names and conditions."""
         spec = entry.object["spec"]
         conditions = [
-            {
-                "type": kind,
-                "status": "True",
-                "lastTransitionTime": stamp.now(),
-                "reason": reason,
-                "message": message,
-            }
-            for kind, reason, message in (
-                ("NamesAccepted", "NoConflicts", "no conflicts found"),
-                ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
-            )
+            stamp.condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+            stamp.condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
         ]
         stored = [version["name"] for version in spec["versions"] if version.get("storage")]
         status = {"conditions": conditions, "acceptedNames": spec["names"], "storedVersions": stored}
+        metadata = dict(entry.object["metadata"])
+        self._store.put(CRDS, entry.key, entry.object | {"metadata": metadata, "status": status})
+
+    def _announce_end(self, entry: Entry) -> None:
+        message = "CustomResource deletion is in progress"
+        status = stamp.ending(entry.object, "InstanceDeletionInProgress", message)
         metadata = dict(entry.object["metadata"])
         self._store.put(CRDS, entry.key, entry.object | {"metadata": metadata, "status": status})
 

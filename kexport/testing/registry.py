@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from kexport.testing import admission, stamp
+from kexport.testing.clock import Clock
 from kexport.testing.failure import ApiFailure, already_exists, bad_request, forbidden, not_found
 from kexport.testing.kinds import BUILT_IN, CRDS, NAMESPACES, PODS, Resource
+from kexport.testing.replica import Replica
 from kexport.testing.settings import Settings
 from kexport.testing.store import Change, Entry, Store
-from kexport.testing.watchcache import Ending, WatchCache
+from kexport.testing.watchcache import Ending
 
 Object = dict[str, Any]
 
@@ -25,10 +27,12 @@ _CRD_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
 class Registry:
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
         self._resources: dict[tuple[str, str, str], Resource] = {}
-        self.caches: dict[str, WatchCache] = {}
+        self.clock = Clock()
         self.store = Store(settings.first_revision, self._spread)
+        self.replicas = [Replica(self.store, settings, self.clock) for _ in range(settings.replicas)]
+        self.unavailable: set[str] = set()
+        """Groups whose own API server, behind the aggregation layer, does not answer."""
         self.controllers: list[Callable[[Change], None]] = []
         """What reacts to changes as the control plane does, after the watches have them."""
         for resource in BUILT_IN:
@@ -59,17 +63,19 @@ class Registry:
 
     def serve(self, resource: Resource) -> None:
         self._resources[resource.group, resource.version, resource.plural] = resource
-        if resource.name not in self.caches:
-            capacity, cached = self._settings.ring_capacity, resource.cached
-            self.caches[resource.name] = WatchCache(
-                self.store, resource.name, capacity=capacity, cached=cached
-            )
+        for replica in self.replicas:
+            replica.serve(resource)
 
     def withdraw(self, resource: Resource) -> None:
         """Stop serving one version of a resource; with the last one its watches end."""
         self._resources.pop((resource.group, resource.version, resource.plural), None)
         if not any(other.name == resource.name for other in self):
-            self.caches.pop(resource.name).end(Ending.DRAINED)
+            for replica in self.replicas:
+                replica.withdraw(resource.name)
+
+    def begin_anew(self, resource: str = "", ending: Ending = Ending.CLEAN) -> None:
+        for replica in self.replicas:
+            replica.begin_anew(resource, ending)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Entry:
         entry = self.store.latest(resource, resource.key(namespace, name))
@@ -115,6 +121,7 @@ class Registry:
         elif not whole:
             admission.drop_status(resource, obj, old.object)
         admission.fold_strings(resource, obj)
+        admission.complete_names(resource, obj)
         return self._replace(resource, obj, old, manager=manager, subresource=subresource)
 
     def patch(
@@ -145,6 +152,18 @@ class Registry:
                 return old, False
         return self.store.remove(resource, old.key), True
 
+    def expire(self, objects: list[tuple[Resource, str]]) -> None:
+        """Delete what etcd deletes when a lease ends: in one transaction, at one revision for all."""
+        for resource, key in objects:
+            if self.store.latest(resource, key) is None:
+                raise not_found(resource, key.rpartition("/")[2])
+        self.store.remove_together(objects)
+
+    def touch(self, resource: Resource) -> None:
+        """Write each object again as it is: nothing changes but its resourceVersion."""
+        for entry in list(self.store.scan(resource)):
+            self.store.put(resource, entry.key, _copied(entry.object))
+
     def _mark_deleted(self, resource: Resource, old: Entry, grace: int | None) -> Entry:
         metadata = old.object["metadata"]
         if metadata.get("deletionTimestamp") and metadata.get("deletionGracePeriodSeconds", 0) <= (
@@ -161,6 +180,9 @@ class Registry:
         obj = old.object | {"metadata": metadata | marks}
         if resource is NAMESPACES:
             obj["status"] = {"phase": "Terminating"}
+        elif resource is CRDS:
+            message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+            obj["status"] = stamp.ending(obj, "InstanceDeletionPending", message)
         return self.store.put(resource, old.key, stamp.laid_out(resource, obj))
 
     def _replace(
@@ -199,11 +221,12 @@ class Registry:
             why = f"unable to create new content in namespace {namespace} because it is being terminated"
             raise forbidden(resource, name, why)
 
-    def _spread(self, change: Change) -> None:
-        if cache := self.caches.get(change.resource):
-            cache.add(change)
-        for react in self.controllers:
-            react(change)
+    def _spread(self, changes: tuple[Change, ...]) -> None:
+        for replica in self.replicas:
+            replica.learn(changes)
+        for change in changes:
+            for react in self.controllers:
+                react(change)
 
 
 def _copied(obj: Any) -> Object:

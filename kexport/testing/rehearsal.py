@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from kexport.errors import RejectedError, SinkError, TransientError
 from kexport.event import Event
 from kexport.sink import Sink, SinkContext
-from kexport.telemetry import get_log
+from kexport.telemetry import Log, get_log
 
 # What a Python program does to the world outside; reading a module is no I/O of the sink's.
 _OUTSIDE = (
@@ -31,9 +32,9 @@ CLOSE_SECONDS = 10.0
 """How long the engine waits for `close`."""
 
 
-def make_context(name: str = "sink", *, cluster: str = "test") -> SinkContext:
-    """What the engine would tell the sink `[sinks.NAME]`; its log goes to `logging`, as the engine's does."""
-    return SinkContext(name=name, cluster=cluster, log=get_log("sink", sink=name))
+def make_context(name: str = "sink", *, cluster: str = "test", log: Log | None = None) -> SinkContext:
+    """What the engine would tell the sink `[sinks.NAME]`; without a log of its own it gets the engine's."""
+    return SinkContext(name=name, cluster=cluster, log=log or get_log("sink", sink=name))
 
 
 async def deliver(
@@ -124,6 +125,13 @@ async def steps_of(task: asyncio.Task[None]) -> int:
         count += 1
     await task
     return count
+
+
+async def unfinished(others: set[asyncio.Task[Any]], *, seconds: float) -> set[asyncio.Task[Any]]:
+    """The tasks beside these that don't end by themselves within the time."""
+    if left := asyncio.all_tasks() - others:
+        _, left = await asyncio.wait(left, timeout=seconds)
+    return left
 
 
 class Pauses:

@@ -90,6 +90,23 @@ def _specified(resource: Resource, obj: Object) -> Object:
     return obj.get("spec") or {}
 
 
+def condition(kind: str, reason: str, message: str) -> Object:
+    return {
+        "type": kind,
+        "status": "True",
+        "lastTransitionTime": now(),
+        "reason": reason,
+        "message": message,
+    }
+
+
+def ending(definition: Object, reason: str, message: str) -> Object:
+    """Return the status of a definition that is being deleted, with how far that has come."""
+    status = definition.get("status") or {}
+    others = [each for each in status.get("conditions", []) if each["type"] != "Terminating"]
+    return status | {"conditions": [*others, condition("Terminating", reason, message)]}
+
+
 def same(one: Object, other: Object) -> bool:
     """Tell whether a write would change nothing, in which case the server doesn't write."""
     return _comparable(one) == _comparable(other)

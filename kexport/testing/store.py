@@ -4,9 +4,8 @@ Revisions are plain integers here, because they are etcd's own; only clients hav
 text. Objects in the store are never changed in place: a write replaces the dictionary.
 """
 
-import asyncio
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -50,11 +49,18 @@ class Entry:
     def _make_body(self, resource: Resource, *, metadata_only: bool) -> bytes:
         if metadata_only:
             head = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
-            return _encode(head | {"metadata": self.object["metadata"]})
+            return _encode(head | {"metadata": _metadata(self.object, resource)})
+        obj = self.object | {"metadata": _metadata(self.object, resource)}
         if resource.custom:  # Go writes maps, and custom objects are maps, with their keys sorted
-            return _encode_sorted(self.object | {"apiVersion": resource.api_version})
-        rest = {key: value for key, value in self.object.items() if key not in ("kind", "apiVersion")}
+            return _encode_sorted(obj | {"apiVersion": resource.api_version})
+        rest = {key: value for key, value in obj.items() if key not in ("kind", "apiVersion")}
         return _type_prefix(resource) + _encode(rest)[1:]
+
+
+def _metadata(obj: Object, resource: Resource) -> Object:
+    if resource.versioned:
+        return dict(obj["metadata"])
+    return {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
 
 
 def _type_prefix(resource: Resource) -> bytes:
@@ -104,14 +110,13 @@ class _Versions:
 
 
 class Store:
-    def __init__(self, revision: int, on_change: Callable[[Change], None]) -> None:
+    def __init__(self, revision: int, on_step: Callable[[tuple[Change, ...]], None]) -> None:
         self.revision = revision
         self.compacted = 0
-        self._on_change = on_change
+        self._on_step = on_step
         self._versions: dict[str, dict[str, _Versions]] = {}
         self._keys: dict[str, list[str]] = {}
         self._changes: list[Change] = []
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def latest(self, resource: Resource, key: str) -> Entry | None:
         return self.read(resource, key, self.revision)
@@ -138,38 +143,28 @@ class Store:
 
     def put(self, resource: Resource, key: str, obj: Object) -> Entry:
         """Write a new version; the object is the store's from here on."""
-        revision = self.bump()
-        obj["metadata"]["resourceVersion"] = str(revision)
-        entry = Entry(key, obj, revision)
-        self._record(resource, key, entry)
+        self.revision += 1
+        obj["metadata"]["resourceVersion"] = str(self.revision)
+        entry = Entry(key, obj, self.revision)
+        self._on_step((self._record(resource, key, entry),))
         return entry
 
     def remove(self, resource: Resource, key: str) -> Entry:
-        self.bump()
-        return self._record(resource, key, None).departed
+        (change,) = self.remove_together([(resource, key)])
+        return change.departed
+
+    def remove_together(self, keys: Iterable[tuple[Resource, str]]) -> tuple[Change, ...]:
+        """Delete several objects in one transaction, at one revision for all."""
+        self.revision += 1
+        changes = tuple(self._record(resource, key, None) for resource, key in keys)
+        self._on_step(changes)
+        return changes
 
     def bump(self, by: int = 1) -> int:
         """Let the revision grow, as writes outside of what anybody watches do."""
         self.revision += by
-        for wanted, reached in self._waiting:
-            if wanted <= self.revision and not reached.done():
-                reached.set_result(None)
+        self._on_step(())
         return self.revision
-
-    async def reached(self, revision: int, *, wait_seconds: float) -> bool:
-        """Wait until the counter is there; tell whether it came in time."""
-        if revision <= self.revision:
-            return True
-        waiter = (revision, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiter)
-        try:
-            async with asyncio.timeout(wait_seconds):
-                await waiter[1]
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting.remove(waiter)
-        return True
 
     def compact(self, revision: int) -> None:
         """Forget what was overwritten before the revision; it stays readable itself, as etcd's does."""
@@ -180,14 +175,29 @@ class Store:
             self._drop_empty(resource)
         self._changes = [change for change in self._changes if change.revision >= self.compacted]
 
-    def rollback(self, revision: int) -> None:
-        """Become what was there at an older revision, as after a restore: the counter goes back."""
+    def rollback(self, revision: int, *, bump: int = 0) -> None:
+        """Become what was there at an older revision, as after a restore: the counter goes back.
+
+        `bump` is etcd's cure: the counter goes on so far beyond it, and all before counts as compacted.
+        """
+        if revision < self.compacted:
+            raise ValueError(
+                f"revision {revision} was compacted, and no backup has it: name one from {self.compacted} on"
+            )
         self.revision = revision
         for resource, versions in self._versions.items():
             for history in versions.values():
                 history.forget_after(revision)
             self._drop_empty(resource)
         self._changes = [change for change in self._changes if change.revision <= revision]
+        if bump:
+            self.revision += bump
+            self.compact(self.revision)
+
+    def wipe(self, revision: int) -> None:
+        """Become the empty store of another cluster."""
+        self.revision, self.compacted = revision, 0
+        self._versions, self._keys, self._changes = {}, {}, []
 
     def _record(self, resource: Resource, key: str, entry: Entry | None) -> Change:
         versions = self._versions.setdefault(resource.name, {})
@@ -197,7 +207,6 @@ class Store:
         change = Change(resource.name, self.revision, entry, versions[key].at(self.revision))
         versions[key].add(self.revision, entry)
         self._changes.append(change)
-        self._on_change(change)
         return change
 
     def _drop_empty(self, resource: str) -> None:

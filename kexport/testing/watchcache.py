@@ -9,8 +9,10 @@ import enum
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from kexport.testing.clock import Clock
 from kexport.testing.failure import WATCH_EXPIRED, expired
 from kexport.testing.kinds import Resource
+from kexport.testing.ring import Ring
 from kexport.testing.selectors import Selection
 from kexport.testing.store import Change, Entry, Store
 
@@ -113,6 +115,9 @@ class Watcher:
             self._opening = iter(())
         self._woken.set()
 
+    def wake(self) -> None:
+        self._woken.set()
+
     def take(self) -> bytes:
         """Return the lines that are due, about as many as a TCP buffer holds; nothing if none is due."""
         lines: list[bytes] = []
@@ -167,20 +172,23 @@ class Watcher:
 
 
 class WatchCache:
-    def __init__(self, store: Store, resource: str, *, capacity: int, cached: bool) -> None:
-        self._store = store
-        self._resource = resource
-        self._cached = cached
-        self._ring: deque[Change] = deque(maxlen=capacity)
-        self.oldest = store.revision
+    def __init__(
+        self, resource: str, *, clock: Clock, capacity: int | None, listed_at: int, store: Store | None
+    ) -> None:
+        self.oldest = listed_at
         """The L of "too old resource version: N (L)": the oldest version that a watch can begin at."""
         self.watchers: list[Watcher] = []
+        self._resource = resource
+        self._store = store
+        self._ring = Ring(clock, capacity)
+
+    @property
+    def cached(self) -> bool:
+        return self._store is None
 
     def add(self, change: Change) -> None:
-        full = len(self._ring) == self._ring.maxlen
-        self._ring.append(change)
-        if full:
-            self.oldest = self._ring[0].revision - 1
+        if self._ring.add(change):
+            self.oldest = self._ring.changes[0].revision - 1
         for watcher in tuple(self.watchers):
             watcher.offer(change)
             if watcher.ending:  # its handler may hang in a write that nobody reads
@@ -188,18 +196,18 @@ class WatchCache:
 
     def after(self, revision: int) -> list[Change]:
         """Return the changes after a revision, or fail as a watch at it fails."""
-        if not self._cached:
+        if self._store:
             if revision + 1 < self._store.compacted:
                 raise expired(WATCH_EXPIRED)
             return self._store.changes_after(revision, self._resource)
         if revision < self.oldest:
             raise expired(f"too old resource version: {revision} ({self.oldest})")
-        return [change for change in self._ring if change.revision > revision]
+        return [change for change in self._ring.changes if change.revision > revision]
 
-    def begin_anew(self, ending: Ending = Ending.CLEAN) -> None:
-        """Forget everything, as an API server that starts: nothing before now can be watched any more."""
+    def begin_anew(self, revision: int, ending: Ending = Ending.CLEAN) -> None:
+        """Forget everything, as an API server that starts: nothing before this can be watched any more."""
         self._ring.clear()
-        self.oldest = self._store.revision
+        self.oldest = revision
         self.end(ending)
 
     def end(self, ending: Ending) -> None:
@@ -207,6 +215,10 @@ class WatchCache:
             watcher.end(ending)
         self.watchers.clear()
 
-    def bookmark(self) -> None:
+    def bookmark(self, revision: int) -> None:
         for watcher in tuple(self.watchers):
-            watcher.bookmark(self._store.revision)
+            watcher.bookmark(revision)
+
+    def wake(self) -> None:
+        for watcher in self.watchers:
+            watcher.wake()

@@ -1,21 +1,29 @@
-"""The informer on the real API server: the same cases as on FakeCluster."""
+"""The informer, and the API server itself, by the same cases as on FakeCluster: the real ones."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import aiohttp
 import pytest
 from typing_extensions import override
 
-from tests.informer_cases import InformerCases, Server
+from tests.gap_cases import GapCases
+from tests.informer_cases import InformerCases
+from tests.server_cases import ServerCases
+from tests.shop import Server
 from tests.testbed import Cluster
 
 
 class RealServer(Server):
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, session: aiohttp.ClientSession) -> None:
         self._cluster = cluster
+        self._session = session
 
     @property
     @override
@@ -28,6 +36,10 @@ class RealServer(Server):
         return status, json.loads(text) if text.startswith(b"{") else {"text": text.decode()}
 
     @override
+    def stream(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._session.get(self._cluster.api.url + path)
+
+    @override
     async def restart(self) -> None:
         await asyncio.to_thread(self._cluster.api.restart)
 
@@ -37,9 +49,22 @@ class RealServer(Server):
 
 
 @pytest.fixture
-def server(cluster: Cluster) -> Server:
-    return RealServer(cluster)
+async def server(cluster: Cluster) -> AsyncIterator[Server]:
+    context = ssl.create_default_context(cafile=cluster.api.ca_file)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=context),
+        headers={"Authorization": f"Bearer {cluster.api.token}"},
+    ) as session:
+        yield RealServer(cluster, session)
 
 
 class TestInformer(InformerCases):
     """On the real one."""
+
+
+class TestGap(GapCases):
+    """On the real one."""
+
+
+class TestServer(ServerCases):
+    """The real one itself."""

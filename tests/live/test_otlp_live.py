@@ -16,8 +16,6 @@ from tests.live.truth import History, RawWatch, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster, Collector, NotBuiltError
 
-KILLS = 6
-CHANGES = 1000
 OUTAGE_SECONDS = 5.0
 PATHS = {
     "configmaps": "/api/v1/namespaces/{}/configmaps",
@@ -43,8 +41,11 @@ def name() -> str:
 
 
 @pytest.fixture
-def process(tmp_path: Path, cluster: Cluster, collector: Collector, name: str) -> Iterator[Process]:
-    sink = {"type": "otlp", "endpoint": collector.endpoint, "retry": {"max_seconds": 2.0}}
+def process(
+    tmp_path: Path, cluster: Cluster, collector: Collector, name: str, protocol: str
+) -> Iterator[Process]:
+    endpoint = collector.grpc_endpoint if protocol == "grpc" else collector.endpoint
+    sink = {"type": "otlp", "endpoint": endpoint, "protocol": protocol, "retry": {"max_seconds": 2.0}}
     document = {
         "cluster": {"name": "live", "kubeconfig": str(cluster.api.kubeconfig())},
         "journal": {"path": str(tmp_path / "state")},
@@ -56,12 +57,19 @@ def process(tmp_path: Path, cluster: Cluster, collector: Collector, name: str) -
     process.end()
 
 
+@pytest.mark.parametrize(("protocol", "kills", "changes"), [("http/protobuf", 6, 1000), ("grpc", 3, 400)])
 def test_nothing_is_lost_over_kills_and_a_collector_that_is_away(
-    cluster: Cluster, collector: Collector, process: Process, name: str
+    cluster: Cluster,
+    collector: Collector,
+    process: Process,
+    name: str,
+    protocol: str,
+    kills: int,
+    changes: int,
 ) -> None:
     seed = random.randrange(1 << 30)
     print(f"\nseed {seed}")
-    writer = Writer(cluster.api, name, changes=CHANGES, per_second=60, seed=seed)
+    writer = Writer(cluster.api, name, changes=changes, per_second=60, seed=seed)
     writer.prepare()
     writer.wait_until_quiet()
     watches = [RawWatch(cluster.api, resource, path.format(name)) for resource, path in PATHS.items()]
@@ -72,7 +80,7 @@ def test_nothing_is_lost_over_kills_and_a_collector_that_is_away(
         what="the four streams are synced",
     )
     writer.start()
-    disturb(process, collector, random.Random(seed))
+    logged = disturb(process, collector, random.Random(seed), kills=kills)
     writer.finish()
     writer.wait_until_quiet()
     truth: History = {thing: versions for watch in watches for thing, versions in watch.history.items()}
@@ -81,27 +89,39 @@ def test_nothing_is_lost_over_kills_and_a_collector_that_is_away(
         seconds=30,
         what=f"everything arrives\n{process.tail()}",
     )
+    # All may have arrived before the last one of them came up, and a SIGTERM so early simply ends it.
+    wait_until(
+        lambda: b"exporting" in process.log.read_bytes()[logged:],
+        seconds=30,
+        what=f"the last start is through\n{process.tail()}",
+    )
     assert process.stop() == 0
     for watch in watches:
         watch.close()
     verdict = judge(bodies(collector), truth, skip=("snapshot",))
-    print(f"otlp: {KILLS} kills, {OUTAGE_SECONDS:g} s without the Collector; {verdict}")
+    print(f"otlp, {protocol}: {kills} kills, {OUTAGE_SECONDS:g} s without the Collector; {verdict}")
     assert verdict.flawless, verdict
-    assert writer.made >= CHANGES
+    assert writer.made >= changes
 
 
-def disturb(process: Process, collector: Collector, chance: random.Random) -> None:
-    """Half of the kills while the Collector is up, one within its outage, the others behind it."""
-    for kill in range(KILLS):
+def disturb(process: Process, collector: Collector, chance: random.Random, *, kills: int) -> int:
+    """Half of the kills while the Collector is up, one within its outage, the others behind it.
+
+    Gives the length that the log had before the last start.
+    """
+    logged = 0
+    for kill in range(kills):
         time.sleep(chance.uniform(0.5, 2.5))
-        if kill == KILLS // 2:
+        if kill == kills // 2:
             collector.stop()
             time.sleep(OUTAGE_SECONDS / 2)
         process.kill()
+        logged = process.log.stat().st_size
         process.start()
-        if kill == KILLS // 2:
+        if kill == kills // 2:
             time.sleep(OUTAGE_SECONDS / 2)
             collector.start()
+    return logged
 
 
 def bodies(collector: Collector) -> list[bytes]:

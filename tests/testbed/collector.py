@@ -1,4 +1,4 @@
-"""A single OpenTelemetry Collector: OTLP/HTTP in, a file of JSON lines out."""
+"""A single OpenTelemetry Collector: OTLP over HTTP and gRPC in, a file of JSON lines out."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ from tests.testbed.recipes import COLLECTOR
 class Collector(Server):
     """One collector without a queue: its answer says what the file exporter did with the records.
 
-    A restart keeps port and file. Each line of `output` is one request that was exported.
+    A restart keeps ports and file. Each line of `output` is one request that was exported.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="collector", command=self._collector, answers=self._answers_a_request)
         self._binary = require(COLLECTOR) / "collector"
         self.port = free_port()
+        self.grpc_port = free_port()
         self.output = self.folder / "output.json"
 
     @property
     def endpoint(self) -> str:
         """The base URL, as OTEL_EXPORTER_OTLP_ENDPOINT would have it."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def grpc_endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.grpc_port}"
 
     def _collector(self) -> list[str]:
         settings = self.folder / "collector.yaml"
@@ -40,8 +45,12 @@ class Collector(Server):
         # Without rotation the file exporter keeps up to a second's records in memory, and begins
         # a new file at each start; with it every record is written at once, behind what is there.
         file = {"path": str(self.output), "rotation": {"max_megabytes": 10_000}}
+        protocols = {
+            "http": {"endpoint": f"127.0.0.1:{self.port}"},
+            "grpc": {"endpoint": f"127.0.0.1:{self.grpc_port}"},
+        }
         return {
-            "receivers": {"otlp": {"protocols": {"http": {"endpoint": f"127.0.0.1:{self.port}"}}}},
+            "receivers": {"otlp": {"protocols": protocols}},
             "exporters": {"file": file},
             "service": {"telemetry": {"metrics": {"level": "none"}}, "pipelines": {"logs": pipeline}},
         }

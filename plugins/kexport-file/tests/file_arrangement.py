@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from kexport_file.config import FileConfig
 from kexport_file.sink import FileSink
 
 from kexport import Event, SinkContext
-from kexport.testing import make_event
-
-
-class Recorder:
-    """A log that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, dict[str, Any]]] = []
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        return lambda sentence, **fields: self.lines.append((level, sentence, fields))
+from kexport.testing import SinkLog, make_context, make_event
 
 
 class Clock:
@@ -32,13 +22,11 @@ class Clock:
         return self.now
 
 
-def context(log: Recorder | None = None) -> SinkContext:
-    return SinkContext(name="audit", cluster="test", log=cast("Any", log or Recorder()))
+def context(log: SinkLog | None = None) -> SinkContext:
+    return make_context("audit", log=log)
 
 
-def build(
-    path: Path, *, log: Recorder | None = None, clock: Clock | None = None, **settings: Any
-) -> FileSink:
+def build(path: Path, *, log: SinkLog | None = None, clock: Clock | None = None, **settings: Any) -> FileSink:
     config = FileConfig(path=str(path), **settings)
     return FileSink(config, context(log), clock=clock) if clock else FileSink(config, context(log))
 

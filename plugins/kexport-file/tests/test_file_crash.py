@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from kexport import ConfigError, TransientError
+from kexport.testing import SinkLog
 
-from .file_arrangement import Recorder, build, events, lines, opened
+from .file_arrangement import build, events, lines, opened
 
 
 @pytest.fixture
@@ -24,20 +25,20 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def log() -> Recorder:
-    return Recorder()
+def log() -> SinkLog:
+    return SinkLog()
 
 
 @pytest.mark.parametrize("whole", [0, 3])
 @pytest.mark.parametrize("torn_bytes", [1, 200, 300_000])
-async def test_a_torn_last_line_is_cut_off(path: Path, whole: int, torn_bytes: int, log: Recorder) -> None:
+async def test_a_torn_last_line_is_cut_off(path: Path, whole: int, torn_bytes: int, log: SinkLog) -> None:
     torn = b"{" + b"x" * (torn_bytes - 1)
     path.write_bytes(lines(events(1, whole)) + torn)
     async with opened(path, log=log) as sink:
         assert path.read_bytes() == lines(events(1, whole))
         await sink.write(events(4, 4))
     assert path.read_bytes() == lines(events(1, whole)) + lines(events(4, 4))
-    assert [(level, fields["bytes_cut"]) for level, _, fields in log.lines] == [("warning", torn_bytes)]
+    assert [(level, fields["bytes_cut"]) for level, _, fields in log.entries] == [("warning", torn_bytes)]
 
 
 async def test_zeros_that_a_power_cut_left_are_cut_off_with_their_line_and_all_behind(path: Path) -> None:

@@ -13,9 +13,9 @@ import zstandard
 from kexport_file.sink import FileSink
 
 from kexport import TransientError
-from kexport.testing import make_event
+from kexport.testing import SinkLog, make_event
 
-from .file_arrangement import Clock, Recorder, build, events, lines, opened, rotated
+from .file_arrangement import Clock, build, events, lines, opened, rotated
 
 HOUR = 3600.0
 
@@ -26,8 +26,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def log() -> Recorder:
-    return Recorder()
+def log() -> SinkLog:
+    return SinkLog()
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ async def test_close_breaks_compressing_off_and_loses_nothing(
 
 
 async def test_trouble_with_compressing_stops_no_write(
-    path: Path, log: Recorder, monkeypatch: pytest.MonkeyPatch
+    path: Path, log: SinkLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(fd: int, mode: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -148,7 +148,7 @@ async def test_trouble_with_compressing_stops_no_write(
         await sink.write(events(2, 2))
         await settle(sink)
     assert [each.read_bytes() for each in rotated(path)] == [lines(events(1, 1))]
-    assert {level for level, _, _ in log.lines} == {"warning", "debug"}
+    assert {level for level, _, _ in log.entries} == {"warning", "debug"}
 
 
 async def test_only_the_newest_rotated_files_are_kept(path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from confluent_kafka import Message
@@ -12,26 +12,16 @@ from kexport_kafka.config import KafkaConfig
 from kexport_kafka.sink import KafkaSink
 
 from kexport import Event, SinkContext
-from kexport.testing import make_event
+from kexport.testing import SinkLog, make_context, make_event
 
 TOPIC = "k8s.configmaps"
 
 
-class Recorder:
-    """A log that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, dict[str, Any]]] = []
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        return lambda sentence, **fields: self.lines.append((level, sentence, fields))
+def context(log: SinkLog | None = None) -> SinkContext:
+    return make_context("audit", log=log)
 
 
-def context(log: Recorder | None = None) -> SinkContext:
-    return SinkContext(name="audit", cluster="test", log=cast("Any", log or Recorder()))
-
-
-def build(bootstrap: str, *, log: Recorder | None = None, **settings: Any) -> KafkaSink:
+def build(bootstrap: str, *, log: SinkLog | None = None, **settings: Any) -> KafkaSink:
     return KafkaSink(KafkaConfig(bootstrap_servers=[bootstrap], **settings), context(log))
 
 

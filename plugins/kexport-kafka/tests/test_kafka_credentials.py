@@ -12,8 +12,9 @@ from confluent_kafka import KafkaError
 from kexport_kafka import failure
 
 from kexport import ConfigError, TransientError
+from kexport.testing import SinkLog
 
-from .kafka_arrangement import Recorder, build
+from .kafka_arrangement import build
 from .mock_kafka import METADATA
 
 
@@ -49,12 +50,12 @@ async def broker_that_knows_nobody() -> AsyncIterator[str]:
 
 async def test_a_wrong_password_is_refused_at_open_and_never_shown() -> None:
     async with broker_that_knows_nobody() as bootstrap:
-        log = Recorder()
+        log = SinkLog()
         sink = build(bootstrap, log=log, username="ann", password="s3cret", sasl_mechanism="PLAIN")
         with pytest.raises(ConfigError, match=r"refuse the credentials.*who is it") as refused:
             await sink.open()
         await sink.close()
-    assert "s3cret" not in str(refused.value) + str(log.lines)
+    assert "s3cret" not in str(refused.value) + str(log.entries)
 
 
 def test_a_password_refused_later_is_named_when_records_time_out() -> None:

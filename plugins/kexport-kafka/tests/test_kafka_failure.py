@@ -12,8 +12,9 @@ from kexport_kafka.reports import Reports
 from kexport_kafka.sink import KafkaSink
 
 from kexport import ConfigError, RejectedError, TransientError
+from kexport.testing import SinkLog
 
-from .kafka_arrangement import TOPIC, Recorder, build, by_key, context, events, keys_of, number, opened
+from .kafka_arrangement import TOPIC, build, by_key, context, events, keys_of, number, opened
 from .mock_kafka import MockKafka
 
 NO_PERMISSION_ON_CLUSTER, INIT_PRODUCER_ID = 31, 22
@@ -230,13 +231,13 @@ async def test_an_event_the_brokers_refuse_is_rejected_only_when_it_was_sent_alo
 async def test_a_request_that_is_too_large_rejects_no_event_that_is_not(
     kafka: MockKafka,
 ) -> None:
-    log = Recorder()
+    log = SinkLog()
     kafka.make_topic(TOPIC)
     async with opened(kafka.bootstrap, log=log) as sink:
         kafka.fail(TOO_LARGE)
         await sink.write(events(1, 5))
         assert list(map(number, kafka.records(TOPIC))) == [1, 2, 3, 4, 5]
-    assert [fields["kind"] for _, _, fields in log.lines] == ["request refused"]
+    assert [fields["kind"] for _, _, fields in log.entries] == ["request refused"]
 
 
 async def test_a_refused_event_in_the_middle_leaves_a_truthful_prefix(kafka: MockKafka) -> None:
@@ -265,12 +266,12 @@ async def test_a_fatal_error_is_transient_and_the_client_is_built_anew(kafka: Mo
 
 
 def test_each_kind_of_report_is_logged_at_times_and_the_rest_is_counted() -> None:
-    log, now = Recorder(), 0.0
+    log, now = SinkLog(), 0.0
     reports = Reports(context(log), clock=lambda: now)
     for second in range(21):
         now = float(second)
         reports.error(KafkaError(KafkaError._TRANSPORT))
         reports.log(40, "%s", "FAIL", "client", "refused")
-    said = [(fields["kind"], fields["repeats_not_shown"]) for _, _, fields in log.lines]
+    said = [(fields["kind"], fields["repeats_not_shown"]) for _, _, fields in log.entries]
     assert said == [("_TRANSPORT", 0), ("FAIL", 0)] + [("_TRANSPORT", 9), ("FAIL", 9)] * 2
-    assert {level for level, _, _ in log.lines} == {"warning"}
+    assert {level for level, _, _ in log.entries} == {"warning"}

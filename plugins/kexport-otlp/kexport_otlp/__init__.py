@@ -1,4 +1,4 @@
-"""The otlp sink: events as OpenTelemetry log records, over OTLP/HTTP with protobuf.
+"""The otlp sink: events as OpenTelemetry log records, over OTLP/HTTP with protobuf or OTLP/gRPC.
 
 `write` returns when the server has answered every request with full success. An answer that says that
 records were rejected leads to a search for them: they are set aside, and all others are delivered.

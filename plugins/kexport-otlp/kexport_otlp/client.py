@@ -1,110 +1,35 @@
-"""One POST at a time: connections, TLS and time limits. Foreign exceptions end here."""
+"""The seam between the sink and a protocol: one request at a time, and what became of its records."""
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-from importlib.metadata import version
+from typing import Protocol
 
-import aiohttp
-
-from kexport import TransientError
-from kexport_otlp.answer import PROTOBUF, Answer, MisconfiguredError
 from kexport_otlp.config import Endpoint, OtlpConfig
-
-_MOST_ANSWER_BYTES = 1_000_000
-_USER_AGENT = f"kexport-otlp/{version('kexport')}"  # released together
+from kexport_otlp.verdict import Verdict, Voice
 
 
-class Client:
-    """A session that is made when needed, and again after a failure: certificate files may be new by then."""
+class Client(Protocol):
+    """Connects when needed, and anew after a failure: certificate files may be new by then."""
 
-    def __init__(self, config: OtlpConfig, endpoint: Endpoint, *, place: str) -> None:
-        self._config = config
-        self._url = endpoint.url
-        self._shown = endpoint.shown
-        self._place = place
-        self._session: aiohttp.ClientSession | None = None
-        self._headers = {
-            "User-Agent": _USER_AGENT,
-            **config.headers,
-            "Content-Type": PROTOBUF,
-        }
+    async def export(self, request: bytes) -> Verdict:
+        """Send a serialized ExportLogsServiceRequest.
 
-    async def post(self, body: bytes, *, compressed: bool) -> Answer:
-        """The whole answer, or TransientError: then nobody knows what became of the request."""
-        headers = {"Content-Encoding": "gzip"} if compressed else {}
-        session = await self._get_session()
-        try:
-            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                return Answer(
-                    status=response.status,
-                    content_type=response.content_type if "Content-Type" in response.headers else "",
-                    body=await self._read(response),
-                    retry_after=response.headers.get("Retry-After", ""),
-                    location=response.headers.get("Location", ""),
-                )
-        except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
-            await self.close()
-            raise self._mapped(error) from error
+        Raises TransientError for every answer that does not settle the fate of its records, and for none.
+        """
+        ...
 
     async def close(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Let go of the connection; the next export makes another."""
+        ...
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        body = b""
-        async for chunk in response.content.iter_chunked(65_536):
-            body += chunk
-            if len(body) > _MOST_ANSWER_BYTES:
-                raise TransientError(
-                    f"{self._place}: {self._shown} answers with more than {_MOST_ANSWER_BYTES} bytes,"
-                    " which is no OTLP answer: check endpoint"
-                )
-        return body
 
-    async def _get_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            trust = await asyncio.to_thread(self._load_tls) if self._url.scheme == "https" else True
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=trust),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=self._config.request_timeout_seconds),
-            )
-        return self._session
+def make_client(config: OtlpConfig, endpoint: Endpoint, *, voice: Voice) -> Client:
+    """The client of the configured protocol; does no I/O yet."""
+    # Each protocol's library takes a while to import: only for those who chose it.
+    if config.protocol == "grpc":
+        from kexport_otlp.grpcclient import GrpcClient  # noqa: PLC0415
 
-    def _load_tls(self) -> ssl.SSLContext:
-        """Read the files; one that can't be used may be in the middle of being replaced."""
-        config = self._config
-        setting = "ca_file"
-        try:
-            context = ssl.create_default_context(cafile=config.ca_file or None)
-            setting = "key_file" if config.key_file else "cert_file"
-            if config.cert_file:
-                # An empty password, else OpenSSL asks at the terminal for that of an encrypted key.
-                context.load_cert_chain(config.cert_file, config.key_file or None, password=lambda: "")
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            reason = getattr(error, "strerror", None) or error
-            raise MisconfiguredError(
-                f"{self._place}.{setting}: cannot be used ({reason}): correct it"
-            ) from error
-        return context
+        return GrpcClient(config, endpoint, voice=voice)
+    from kexport_otlp.httpclient import HttpClient  # noqa: PLC0415
 
-    def _mapped(self, error: Exception) -> TransientError:
-        who = f"{self._place}: {self._shown}"
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            reason = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
-            return MisconfiguredError(
-                f"{who}: the server's certificate is not trusted ({reason}): set ca_file"
-            )
-        if isinstance(error, aiohttp.ClientConnectorError):
-            reason = error.os_error.strerror or error.os_error
-            return TransientError(f"{who} cannot be reached ({reason}): see endpoint, and whether it is up")
-        if isinstance(error, TimeoutError):
-            limit = f"{self._config.request_timeout_seconds:g}"
-            return TransientError(f"{who} has not answered within request_timeout_seconds = {limit}")
-        return TransientError(
-            f"{who}: the connection broke before the answer was complete ({type(error).__name__})"
-        )
+    return HttpClient(config, endpoint, voice=voice)

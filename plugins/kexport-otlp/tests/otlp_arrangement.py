@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Self
 
 import msgspec
 from aiohttp import web
@@ -19,19 +18,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from kexport import Event, SinkContext
-from kexport.testing import make_event
+from kexport.testing import SinkLog, make_context, make_event
 
 PROTOBUF = "application/x-protobuf"
-
-
-class Recorder:
-    """A log that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, dict[str, Any]]] = []
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        return lambda sentence, **fields: self.lines.append((level, sentence, fields))
 
 
 class Received(NamedTuple):
@@ -55,9 +44,6 @@ class Received(NamedTuple):
         return [number(record) for record in self.records]
 
 
-Handler = Callable[[web.Request, Received], Awaitable[web.StreamResponse | None]]
-
-
 class OtlpServer:
     """Keeps the records that it takes; `poison` says which it rejects, `scripted` answers come first."""
 
@@ -66,7 +52,7 @@ class OtlpServer:
         self.stored: list[LogRecord] = []
         self.poison: set[int] = set()
         self.message = ""
-        self.scripted: list[Handler | web.Response] = []
+        self.scripted: list[Any] = []  # answers, and coroutine functions that give one or None
         self.endpoint = ""
 
     @property
@@ -90,7 +76,8 @@ class OtlpServer:
             step = self.scripted.pop(0)
             if isinstance(step, web.Response):
                 return step
-            if (answer := await step(request, received)) is not None:
+            answer: web.StreamResponse | None = await step(request, received)
+            if answer is not None:
                 return answer
         return self.take(received)
 
@@ -100,14 +87,14 @@ class OtlpServer:
         return partial(len(received.records) - len(good), self.message)
 
     @asynccontextmanager
-    async def running(self, *, tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[OtlpServer]:
+    async def running(self, *, tls: Any = None, port: int = 0) -> AsyncIterator[Self]:
         await self.start(tls=tls, port=port)
         try:
             yield self
         finally:
             await self.stop()
 
-    async def start(self, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+    async def start(self, *, tls: Any = None, port: int = 0) -> None:
         app = web.Application(client_max_size=64_000_000)
         app.router.add_route("*", "/{path:.*}", self.handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -131,17 +118,17 @@ def partial(rejected: int = 0, message: str = "") -> web.Response:
     return web.Response(body=answer.SerializeToString(), content_type=PROTOBUF)
 
 
-def context(log: Recorder | None = None) -> SinkContext:
-    return SinkContext(name="audit", cluster="test", log=cast("Any", log or Recorder()))
+def context(log: SinkLog | None = None) -> SinkContext:
+    return make_context("audit", log=log)
 
 
-def build(endpoint: str, *, log: Recorder | None = None, **settings: Any) -> OtlpSink:
+def build(endpoint: str, *, log: SinkLog | None = None, **settings: Any) -> OtlpSink:
     return OtlpSink(OtlpConfig(endpoint=endpoint, **settings), context(log))
 
 
 @asynccontextmanager
 async def opened(
-    server: OtlpServer, *, log: Recorder | None = None, **settings: Any
+    server: OtlpServer, *, log: SinkLog | None = None, **settings: Any
 ) -> AsyncIterator[OtlpSink]:
     sink = build(server.endpoint, log=log, **settings)
     try:

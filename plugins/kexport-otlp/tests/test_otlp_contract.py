@@ -1,4 +1,4 @@
-"""The sink contract on a server in the process: real HTTP to something that can go away."""
+"""The sink contract on a server in the process, over HTTP and over gRPC: something that can go away."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kexport_otlp.config import OtlpConfig
 from kexport import Event
 from kexport.testing import SinkContract, make_event
 
+from .grpc_arrangement import GrpcServer
 from .otlp_arrangement import OtlpServer
 
 _REFUSED = 1_000_000
@@ -22,10 +23,11 @@ class OtlpContract(SinkContract[OtlpConfig]):
     """Requests of a few events, so that a write is many of them."""
 
     sink_type = kexport_otlp.otlp_sink
+    far_end: type[OtlpServer] = OtlpServer
 
     @pytest.fixture
     async def server(self) -> AsyncIterator[OtlpServer]:
-        async with OtlpServer().running() as server:
+        async with self.far_end().running() as server:
             server.poison = {_REFUSED}
             self._server = server
             yield server
@@ -58,3 +60,13 @@ class OtlpContract(SinkContract[OtlpConfig]):
 
 class TestOtlp(OtlpContract):
     """A server that takes what is well-formed."""
+
+
+class TestOtlpOverGrpc(OtlpContract):
+    """The same server behind gRPC."""
+
+    far_end = GrpcServer
+
+    @pytest.fixture
+    def config(self, server: OtlpServer) -> OtlpConfig:
+        return OtlpConfig(endpoint=server.endpoint, protocol="grpc", max_request_bytes=20_000)

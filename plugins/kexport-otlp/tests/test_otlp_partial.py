@@ -11,9 +11,9 @@ from aiohttp import web
 from kexport_otlp.sink import OtlpSink
 
 from kexport import Event, RejectedError, TransientError
-from kexport.testing import make_event
+from kexport.testing import SinkLog, make_event
 
-from .otlp_arrangement import OtlpServer, Received, Recorder, events, large, number, opened, partial
+from .otlp_arrangement import OtlpServer, Received, events, large, number, opened, partial
 
 
 async def deliver(sink: OtlpSink, batch: Sequence[Event]) -> dict[int, str]:
@@ -142,7 +142,7 @@ async def test_a_server_with_a_smaller_limit_gets_smaller_requests_from_then_on(
         server.scripted.append(small)
         return web.Response(status=413) if len(received.body) > 10_000 else None
 
-    log = Recorder()
+    log = SinkLog()
     async with OtlpServer().running() as server, opened(server, log=log) as sink:
         server.scripted = [small]
         await sink.write(events(1, 60))
@@ -150,7 +150,7 @@ async def test_a_server_with_a_smaller_limit_gets_smaller_requests_from_then_on(
         await sink.write(events(61, 120))
         assert server.numbers == list(range(1, 121))
         assert all(len(request.body) <= 10_000 for request in server.requests)
-        assert all(fields["max_request_bytes"] >= 5_000 for _, _, fields in log.lines)
+        assert all(int(str(entry.fields["max_request_bytes"])) >= 5_000 for entry in log.entries)
         assert set(await deliver(sink, [*events(1, 3), large(4, 20_000), *events(5, 6)])) == {4}
 
 

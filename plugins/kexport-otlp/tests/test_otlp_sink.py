@@ -14,11 +14,11 @@ from aiohttp import web
 from kexport_otlp.config import OtlpConfig
 
 from kexport import ConfigError
+from kexport.testing import SinkLog
 
 from .otlp_arrangement import (
     OtlpServer,
     Received,
-    Recorder,
     build,
     context,
     events,
@@ -137,11 +137,11 @@ def test_settings_that_cannot_work_are_refused_when_building(settings: dict[str,
 
 
 async def test_a_message_without_rejections_is_a_warning_in_the_log_and_nothing_more() -> None:
-    log = Recorder()
+    log = SinkLog()
     async with OtlpServer().running() as server, opened(server, log=log) as sink:
         server.message = "use batches of 500"
         await sink.write(events(1, 3))
-    ((level, _, fields),) = log.lines
+    ((level, _, fields),) = log.entries
     assert (level, fields["warning"]) == ("warning", "use batches of 500")
 
 

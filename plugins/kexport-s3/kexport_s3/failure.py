@@ -52,6 +52,11 @@ _REGION = frozenset(
 )
 # Gives a machine its credentials, and is asked when nothing else was configured.
 _MACHINE = re.compile(r"https?://(169\.254\.169\.254|metadata\.google|\[fd00:ec2)|/latest/api/token")
+# How obstore names what we gave it for a profile.
+_PROVIDER = "External AWS credential provider: "
+# The store is only ever sent PUTs: other requests ask for credentials, of STS (POST) or a pod's agent (GET).
+_NOT_OURS = re.compile(r"Error performing (GET|POST) ")
+_CLIENT_AT_FAULT = re.compile(r"status code: 4\d\d|builder error")
 _SERVER_TROUBLE = re.compile(r"status code: 5\d\d")
 _REQUEST = re.compile(r"^.*Error performing (\w+ \S+) in .*? - (.*)$")
 
@@ -88,6 +93,11 @@ def _by_place(error: Exception, _code: str, said: str, url: str) -> _Verdict | N
         return _Verdict(
             f"unknown option ({said}): see object_store's names for this kind of store", final=True
         )
+    if _PROVIDER in said:
+        return _Verdict(
+            f"the profile gives no credentials for {url} ({said.partition(_PROVIDER)[2]}): see whether AWS's"
+            " own tools get some with it; single sign-on may want a new login"
+        )
     if _MACHINE.search(str(error)):
         way = (
             "set access_key_id, the environment's AWS_ variables, or the pod's role"
@@ -96,6 +106,12 @@ def _by_place(error: Exception, _code: str, said: str, url: str) -> _Verdict | N
         )
         return _Verdict(
             f"no credentials for {url} ({said}): {way}", final=not _SERVER_TROUBLE.search(str(error))
+        )
+    if url.startswith("s3") and _NOT_OURS.search(str(error)):
+        return _Verdict(
+            f"no credentials for {url} ({said}): see the role's trust in this pod, and the environment's AWS_"
+            " variables",
+            final=bool(_CLIENT_AT_FAULT.search(str(error))),
         )
     return None
 

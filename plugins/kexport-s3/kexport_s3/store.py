@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
-from kexport import ConfigError
+from kexport import ConfigError, TransientError
 from kexport_s3.config import S3Config
 
 Store = S3Store | GCSStore | AzureStore | LocalStore
@@ -31,6 +31,10 @@ _SETTING_OF = {
     "bucket_name": "url",
     "allow_http": "allow_http",
 }
+
+# boto3 alone knows when a profile's credentials end, and renews them 10 to 15 minutes before: obstore, which
+# would keep them for half an hour, asks it for each request. Most answers come from memory.
+_PROFILE_TTL = timedelta(minutes=1)
 
 
 def check(config: S3Config, *, name: str) -> None:
@@ -144,13 +148,16 @@ def _client_options(config: S3Config, *, name: str) -> dict[str, Any]:
 def _profile(profile: str, *, name: str) -> Any:
     """A provider of the profile's credentials, which may come from single sign-on or another role."""
     import boto3  # noqa: PLC0415  (takes a second and 36 MB: only for those who chose it)
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, CredentialRetrievalError  # noqa: PLC0415
     from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415
 
+    says = f"sinks.{name}: profile {profile!r} gives no credentials"
     try:
-        return Boto3CredentialProvider(boto3.Session(profile_name=profile))
+        return Boto3CredentialProvider(boto3.Session(profile_name=profile), ttl=_PROFILE_TTL)
+    except CredentialRetrievalError as error:  # what it asks, such as a process, may be there again
+        raise TransientError(f"{says} now ({error}): see what the profile asks for them") from error
     except (BotoCoreError, ValueError) as error:
-        raise ConfigError(f"sinks.{name}: profile {profile!r} gives no credentials: {error}") from error
+        raise ConfigError(f"{says}: {error}") from error
 
 
 def _any(options: object) -> Any:

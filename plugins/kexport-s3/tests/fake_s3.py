@@ -27,27 +27,36 @@ class FakeS3:
         self.at_once = 0
         self.most_at_once = 0
         self.delay_seconds = 0.0
-        self._end = asyncio.Event()
+        self.endpoint = ""
+        self._port = 0
 
     @property
     def names(self) -> list[str]:
         return sorted(key for key in self.objects if not key.endswith("_kexport_check"))
 
     async def __aenter__(self) -> Self:
-        application = web.Application(client_max_size=1 << 28)
-        application.router.add_put("/lake/{key:.*}", self._put)
-        application.router.add_get("/pod-identity", self._credentials)
-        self._runner = web.AppRunner(application, shutdown_timeout=0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.endpoint = f"http://{host}:{port}"
+        await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen; after a stop at the same port, with the objects that were there."""
+        self._end = asyncio.Event()
+        application = web.Application(client_max_size=1 << 28)
+        application.router.add_put("/lake/{key:.*}", self._put)
+        application.router.add_get("/pod-identity", self._credentials)
+        self._runner = web.AppRunner(application, shutdown_timeout=0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        host, self._port = self._runner.addresses[0][:2]
+        self.endpoint = f"http://{host}:{self._port}"
+
+    async def stop(self) -> None:
+        """Connections end, those with a request under way too, and new ones are refused."""
         self._end.set()
         await self._runner.cleanup()
 

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import AsyncIterator, Callable, Sequence
+import io
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import msgspec
+import pyarrow.parquet
 import zstandard
 from kexport_s3.config import S3Config
 from kexport_s3.sink import S3Sink
 
 from kexport import Event, SinkContext
-from kexport.testing import make_event
+from kexport.testing import SinkLog, make_context, make_event
 
 from .fake_s3 import FakeS3
 
 SECRET = "a-secret-that-nobody-may-see"
 
 
-class Recorder:
-    """A log that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, str, dict[str, Any]]] = []
-
-    def __getattr__(self, level: str) -> Callable[..., None]:
-        return lambda sentence, **fields: self.lines.append((level, sentence, fields))
-
-
-def context(log: Recorder | None = None) -> SinkContext:
-    return SinkContext(name="lake", cluster="test", log=cast("Any", log or Recorder()))
+def context(log: SinkLog | None = None) -> SinkContext:
+    return make_context("lake", log=log)
 
 
 def settings(server: FakeS3, **changes: Any) -> S3Config:
@@ -46,7 +38,7 @@ def settings(server: FakeS3, **changes: Any) -> S3Config:
 
 
 @asynccontextmanager
-async def opened(server: FakeS3, *, log: Recorder | None = None, **changes: Any) -> AsyncIterator[S3Sink]:
+async def opened(server: FakeS3, *, log: SinkLog | None = None, **changes: Any) -> AsyncIterator[S3Sink]:
     sink = S3Sink(settings(server, **changes), context(log))
     try:
         await sink.open()
@@ -66,6 +58,12 @@ def unpack(key: str, body: bytes) -> bytes:
     if key.endswith(".zst"):
         return zstandard.ZstdDecompressor().decompress(body)
     return gzip.decompress(body) if key.endswith(".gz") else body
+
+
+def rows(body: bytes) -> list[dict[str, Any]]:
+    """What a Parquet object holds, row by row."""
+    found: list[dict[str, Any]] = pyarrow.parquet.read_table(io.BytesIO(body)).to_pylist()
+    return found
 
 
 def lines(written: Sequence[Event]) -> bytes:

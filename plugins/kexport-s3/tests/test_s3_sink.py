@@ -14,10 +14,10 @@ from kexport_s3.config import S3Config
 from kexport_s3.sink import PROBE, UPLOADS_AT_ONCE, S3Sink
 
 from kexport import Event, TransientError
-from kexport.testing import make_event
+from kexport.testing import SinkLog, make_event
 
 from .fake_s3 import FakeS3
-from .s3_arrangement import SECRET, Recorder, context, lines, mixed, numbers, opened, settings, unpack
+from .s3_arrangement import SECRET, context, lines, mixed, numbers, opened, settings, unpack
 
 
 @pytest.fixture
@@ -66,14 +66,14 @@ async def test_objects_say_what_they_are_and_are_not_unpacked_on_the_way(server:
 
 
 async def test_a_repeated_batch_is_the_same_object(server: FakeS3) -> None:
-    log = Recorder()
+    log = SinkLog()
     async with opened(server, log=log) as sink:
         await sink.write(batch(1, 9))
     stored = dict(server.objects)
     async with opened(server, log=log) as sink:
         await sink.write([Event(event.line, position=event.position) for event in batch(1, 9)])
     assert server.objects == stored
-    assert [fields["new"] for level, _, fields in log.lines if level == "debug"] == [True, False]
+    assert [fields["new"] for level, _, fields in log.entries if level == "debug"] == [True, False]
 
 
 async def test_a_new_journal_overwrites_nothing(server: FakeS3) -> None:

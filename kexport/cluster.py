@@ -1,0 +1,80 @@
+"""Which cluster answers at the address, and what it serves.
+
+The uid of the namespace kube-system is the cluster's identity: it survives everything but the cluster. An
+address may lead to another cluster from one connection to the next (a restored or replaced control plane, a
+name that moved), and two clusters' objects must never be compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import NamedTuple
+
+import msgspec
+
+from kexport.change import Metadata
+from kexport.discovery import Catalogue, discover
+from kexport.errors import ApiError, NewClusterError, ProtocolError
+from kexport.kube import Client
+
+FRESH_SECONDS = 1.0
+
+
+class Cluster(NamedTuple):
+    """What had to be asked of the API server before anything can be watched; `uid` "" = it is hidden."""
+
+    uid: str
+    catalogue: Catalogue
+
+
+class _Object(msgspec.Struct):
+    metadata: Metadata
+
+
+async def identify(client: Client) -> str:
+    """The cluster's uid, "" where we may not see it; raises ApiError, ConnectionLostError, ProtocolError."""
+    try:
+        namespace = await client.get("/api/v1/namespaces/kube-system", paced=False)
+        return msgspec.json.decode(namespace, type=_Object).metadata.uid
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"the namespace kube-system is not an object: {error}") from error
+    except ApiError as error:
+        if error.status not in {403, 404}:
+            raise
+        return ""  # then cluster.name is needed, and another cluster can't be told apart
+
+
+async def survey(client: Client) -> Cluster:
+    """The cluster's identity and what it serves; raises ApiError or ConnectionLostError."""
+    return Cluster(await identify(client), await discover(client))
+
+
+class Identity:
+    """Sees to it that the address still leads to the cluster `uid`; one question serves all streams."""
+
+    def __init__(self, client: Client, uid: str) -> None:
+        self._client = client
+        self._uid = uid
+        self._asking = asyncio.Lock()
+        self._seen = float("-inf")
+
+    async def check(self) -> None:
+        """Raises NewClusterError, or what `identify` raises; an answer counts for a second."""
+        if not self._uid:
+            return
+        async with self._asking:
+            if monotonic() - self._seen < FRESH_SECONDS:
+                return
+            self.compare(await identify(self._client))
+            self._seen = monotonic()
+
+    def compare(self, uid: str) -> None:
+        """Raises NewClusterError for another uid; a hidden one says nothing."""
+        if uid and self._uid and uid != self._uid:
+            raise NewClusterError(
+                f"the API server {self._client.address} is another cluster now (kube-system namespace {uid},"
+                f" before {self._uid}); name another journal.path for this one, or set"
+                ' cluster.on_new_cluster = "restart" to begin anew',
+                uid=uid,
+            )

@@ -1,0 +1,124 @@
+"""A stream's state read anew: list everything, and tell which changes led there, as far as history tells."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import chain
+
+import msgspec
+
+from kexport import snapshot as snapshots
+from kexport.change import ChangeType, Known, Origin
+from kexport.diff import portions
+from kexport.errors import ApiError
+from kexport.event import Event
+from kexport.parts import Parts
+from kexport.places import Position, Resync
+from kexport.recovery import Recovery
+from kexport.snapshot import Snapshot
+from kexport.telemetry import get_log
+
+ROLLBACK = "rollback"
+_GONE = frozenset({ChangeType.DELETED.value, ChangeType.LEFT.value})
+
+
+class SetBackError(Exception):
+    """The listing has an older version of an object than the index: the server's history was set back."""
+
+
+class Comparison:
+    """Synchronises one stream with the server. `slots` bounds how many streams do so at the same time."""
+
+    def __init__(self, parts: Parts, slots: asyncio.Semaphore) -> None:
+        self._parts = parts
+        self._key = parts.stream.key
+        self._slots = slots
+        self._log = get_log("informer", stream=self._key)
+
+    async def run(self, resync: Resync, *, epoch: int) -> None:
+        """Until the journal has it all; raises what the listing raises, and SetBackError."""
+        parts, stats = self._parts, self._parts.stats
+        async with self._slots:
+            stats.state = "listing"
+            known = await parts.journal.known(self._key)
+            if resync.reason == ROLLBACK:
+                # A version may stand for something else now: nothing counts as unchanged.
+                known = {key: Known(each.uid, "") for key, each in known.items()}
+            directory = parts.journal.directory
+            with Snapshot(parts.stream, parts.shaper, known, directory=directory) as snapshot:
+                newest = await self._list(snapshot, at=resync.at)
+                if newest and snapshot.older:
+                    raise SetBackError
+                stats.snapshots += 1
+                recovery = Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper)
+                if recovery.possible:
+                    stats.state = "recovering"
+                    await recovery.run()
+                await self._emit(snapshot, resync, recovery, epoch)
+        stats.synced, stats.error = True, ""
+
+    async def _list(self, snapshot: Snapshot, *, at: str) -> bool:
+        """Fill the snapshot, exactly at a version if that can be; whether it is the newest state instead."""
+        try:
+            await snapshots.take(self._parts.client, snapshot, at=at)
+            return not at
+        except ApiError as error:
+            # etcd compacted that version, too, or the server won't list it: take the newest.
+            if not at or not (error.expired or error.status in {400, 422, 504}):
+                raise
+        snapshot.restart()
+        await snapshots.take(self._parts.client, snapshot)
+        return True
+
+    async def _emit(self, snapshot: Snapshot, resync: Resync, recovery: Recovery, epoch: int) -> None:
+        """Journal the differences in portions; until the last, the comparison stays marked as unfinished."""
+        journal, encoder = self._parts.journal, self._parts.encoder
+        resync = msgspec.structs.replace(resync, unscanned=resync.unscanned or not recovery.covered)
+        first = not resync.since
+        inferred = portions(snapshot, encoder, first=first, without=recovery.whole)
+        for portion in chain(recovery.portions(encoder), inferred):
+            marker = None
+            if resync.reason != "initial":
+                resync = portion.added_to(resync)
+                marker = Position(resync=resync, epoch=epoch)
+            await journal.room()
+            journal.append(self._key, self._told(portion.events, first=first), portion.objects, marker)
+            await asyncio.sleep(0)  # other streams' watches must be read meanwhile
+        end = Position(version=snapshot.version, epoch=epoch)
+        journal.append(self._key, self._closing(snapshot, resync), {}, end)
+        self._parts.stats.version, self._parts.stats.heard = snapshot.version, time.monotonic()
+        self._log.info(
+            "stream synced", version=snapshot.version, objects=snapshot.objects, reason=resync.reason
+        )
+
+    def _told(self, events: list[Event], *, first: bool) -> list[Event]:
+        """Those that the configuration of the stream asks for."""
+        if first and self._parts.stream.initial == "silent":
+            return []
+        if self._parts.stream.deletions == "skip":
+            return [event for event in events if event.change not in _GONE]
+        return events
+
+    def _closing(self, snapshot: Snapshot, resync: Resync) -> list[Event]:
+        origin = Origin.RESYNC if resync.since else Origin.SNAPSHOT
+        synced = self._parts.encoder.synced(snapshot.version, origin=origin, objects=snapshot.objects)
+        return [synced] if resync.reason == "initial" else [self._gap(snapshot, resync), synced]
+
+    def _gap(self, snapshot: Snapshot, resync: Resync) -> Event:
+        inferred = resync.added + resync.modified + resync.deleted
+        self._parts.stats.gaps += 1
+        self._parts.stats.inferred += inferred
+        complete = not inferred and not resync.unscanned
+        told = {
+            "added": resync.added, "modified": resync.modified, "deleted": resync.deleted,
+            "recovered": resync.recovered, "scanned": not resync.unscanned,
+        }  # fmt: skip
+        tell = self._log.error if inferred else self._log.info if complete else self._log.warning
+        tell(
+            "gap: nobody watched between two versions; read back from history, the rest inferred",
+            since=resync.since, until=snapshot.version, reason=resync.reason, complete=complete, **told,
+        )  # fmt: skip
+        encoder = self._parts.encoder
+        make = encoder.rollback if resync.reason == ROLLBACK else encoder.gap
+        return make(resync.since, snapshot.version, reason=resync.reason, complete=complete, **told)

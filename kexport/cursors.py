@@ -1,0 +1,51 @@
+"""How far each sink has come in the journal, and which of these places are not on disk yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kexport.places import Lane
+
+
+class Cursors:
+    """A place for each lane. A cursor that is lost costs repeats only; one that is too far loses events."""
+
+    def __init__(self, lanes: Mapping[str, Lane]) -> None:
+        self._lanes = dict(lanes)
+        self.dirty: set[str] = set()
+        """The lanes whose place is not on disk yet."""
+
+    def __getitem__(self, name: str) -> Lane:
+        return self._lanes[name]
+
+    def all(self) -> dict[str, Lane]:
+        return dict(self._lanes)
+
+    def passed(self, default: int) -> int:
+        """The position up to which every lane is done."""
+        return min((lane.cursor for lane in self._lanes.values()), default=default)
+
+    def set(self, name: str, lane: Lane) -> None:
+        self._lanes[name] = lane
+        self.dirty.add(name)
+
+    def add(self, name: str, lane: Lane) -> None:
+        """A lane whose place is on disk already."""
+        self._lanes[name] = lane
+
+    def remove(self, name: str) -> None:
+        del self._lanes[name]
+        self.dirty.discard(name)
+
+    def overrun(self, before: Mapping[str, Lane], overrun: Mapping[str, Lane]) -> None:
+        """These lanes lost events while they went on from `before`; none goes back, and told stays told."""
+        for name, lane in overrun.items():
+            if now := self._lanes.get(name):
+                dropped = now.dropped + lane.dropped - before[name].dropped
+                self.set(name, Lane(max(lane.cursor, now.cursor), dropped))
+
+    def take(self) -> dict[str, Lane]:
+        """The places to be written now."""
+        lanes = {name: self._lanes[name] for name in self.dirty}
+        self.dirty.clear()
+        return lanes

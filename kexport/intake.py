@@ -1,0 +1,121 @@
+"""Lines of a watch -> events, the index and the position, in the journal. Never waits.
+
+Where objects expire (events), one transaction of etcd deletes many under one resourceVersion, and a watch
+from that version would skip the rest of them. There the position stays before such a group until a later
+version shows that it is whole; what of it is in the journal already is recognised by the index.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from kexport.change import ChangeType, Known, Metadata, Origin, RawObject
+from kexport.encoder import now
+from kexport.event import Event
+from kexport.lines import decode_bookmark, decode_line, decode_metadata
+from kexport.parts import Parts
+from kexport.places import Position
+
+EXPIRING = frozenset({"events", "events.events.k8s.io"})
+_CHANGES = {
+    "ADDED": ChangeType.ADDED,
+    "MODIFIED": ChangeType.MODIFIED,
+    "DELETED": ChangeType.DELETED,
+}
+_GONE = frozenset({ChangeType.DELETED, ChangeType.LEFT})
+
+
+class Intake:
+    """Takes the lines of one stream's watches, one watch after the other."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._stream = parts.stream
+        self._groups = parts.stream.resource.full_name in EXPIRING
+        self._epoch = 0
+        self._last = ""  # the newest version that was heard of
+        self._floor = ""  # the newest one before it
+        self._open_group = False  # `_last` deleted something, and may delete more
+        self._told: dict[str, Known] | None = (
+            None  # the index, while what comes may be in the journal already
+        )
+        self.bookmarked = False
+        """Bookmarks are known to come, so that silence means a dead connection."""
+
+    async def begin(self, position: Position) -> None:
+        """A watch starts at this position."""
+        self._epoch = position.epoch
+        self._last = self._floor = position.version
+        self._open_group = position.held
+        known = await self._parts.journal.known(self._stream.key) if position.held else None
+        self._told = known
+
+    def take(self, lines: Iterable[bytes]) -> bool:
+        """Journal what the lines say; whether they said anything.
+
+        At a bad line (ApiError, ProtocolError) what came before it is kept and the rest is not read.
+        """
+        events: list[Event] = []
+        index: dict[str, Known | None] = {}
+        observed = now()
+        version = ""
+        try:
+            for line in lines:
+                item = decode_line(line)
+                if item.type == "BOOKMARK":
+                    version, _ = decode_bookmark(item.object)
+                    self._note(version, deletes=False)
+                    self.bookmarked = True
+                    continue
+                metadata = decode_metadata(item.object)
+                self._note(metadata.resourceVersion, deletes=item.type == "DELETED")
+                if self._stream.wants(metadata.namespace) and not self._repeated(metadata):
+                    self._change(_CHANGES[item.type], metadata, item.object, observed, events, index)
+                version = metadata.resourceVersion
+        finally:
+            if version:
+                self._parts.journal.append(self._stream.key, events, index, self._position(version))
+                stats = self._parts.stats
+                stats.changes += len(events)
+                stats.version, stats.heard, stats.error = version, time.monotonic(), ""
+        return bool(version)
+
+    def _change(
+        self,
+        change: ChangeType,
+        metadata: Metadata,
+        members: RawObject,
+        observed: str,
+        events: list[Event],
+        index: dict[str, Known | None],
+    ) -> None:
+        if change is ChangeType.DELETED and self._stream.selective:
+            change = ChangeType.LEFT  # with a selector DELETED says no more than that it isn't selected now
+        gone = change in _GONE
+        index[metadata.key] = None if gone else metadata.known
+        if not (gone and self._stream.deletions == "skip"):
+            shaped = self._parts.shaper.shape(members)
+            events.append(
+                self._parts.encoder.change(change, metadata, shaped, origin=Origin.WATCH, time=observed)
+            )
+
+    # -- groups of deletions that share a version ---------------------------------------------------------
+
+    def _note(self, version: str, *, deletes: bool) -> None:
+        if not self._groups:
+            return
+        if version != self._last:
+            if self._last != self._floor:
+                self._told = None  # the group that was cut is over
+            self._floor, self._last, self._open_group = self._last, version, False
+        self._open_group |= deletes
+
+    def _repeated(self, metadata: Metadata) -> bool:
+        """Whether the journal has this already: then the object is gone from the index."""
+        return self._told is not None and self._told.pop(metadata.key, None) is None
+
+    def _position(self, version: str) -> Position:
+        if self._groups and self._open_group:
+            return Position(version=self._floor, held=True, epoch=self._epoch)
+        return Position(version=version, epoch=self._epoch)

@@ -1,0 +1,197 @@
+"""The informers of all streams, kept in step with the configuration and with what the server serves.
+
+Resources come (a CRD is installed), go, come back, and change their version while we watch. That one is gone
+is concluded from a discovery that answered and lacks it, when its definition is not there any more either;
+never from an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from time import monotonic
+from typing import NamedTuple
+
+from kexport import plan
+from kexport.change import Stream, StreamKey
+from kexport.cluster import Identity, survey
+from kexport.discovery import Catalogue
+from kexport.encoder import Encoder
+from kexport.errors import ApiError, ConfigError, ConnectionLostError, ProtocolError
+from kexport.informer import Informer
+from kexport.journal import Journal
+from kexport.kube import Client
+from kexport.parts import Parts
+from kexport.removal import defined, retire
+from kexport.shape import Path, Shaper
+from kexport.tables import Root
+from kexport.telemetry import Stats, StreamStats, get_log
+from kexport.waiting import end, wait_set
+
+SOON_SECONDS = 2.0  # between two discoveries, however many streams ask for one
+ABSENT_SECONDS = 30.0  # before a resource whose definition may not be read counts as gone
+_log = get_log("engine")
+
+
+class Source(NamedTuple):
+    """What the streams have in common."""
+
+    client: Client
+    journal: Journal
+    identity: Identity
+    cluster: str
+    redaction_key: bytes
+
+
+class _Running(NamedTuple):
+    stream: Stream
+    drop: list[Path]
+    task: asyncio.Task[None]
+
+
+class Streams:
+    """`adjust` starts and ends informers; `run` asks again and again what the server serves."""
+
+    def __init__(self, source: Source, stats: Stats, *, group: asyncio.TaskGroup, root: Root) -> None:
+        self._source = source
+        self._stats = stats
+        self._group = group
+        self._root = root
+        self._slots = asyncio.Semaphore(root.cluster.max_snapshots)
+        self._running: dict[StreamKey, _Running] = {}
+        self._absent: dict[StreamKey, float] = {}  # since when discovery lacks it
+        self._wanted = asyncio.Event()
+        self.catalogue: Catalogue
+
+    # -- following the configuration ----------------------------------------------------------------------
+
+    def check(self, root: Root) -> None:
+        """Whether `adjust` could do this; raises ConfigError."""
+        for stream in plan.plan(root.resources, self.catalogue).streams:
+            plan.dropped(root.transforms, stream.resource, self.catalogue)
+
+    async def adjust(self, root: Root, catalogue: Catalogue) -> None:
+        """Follow what is wanted and served, and nothing else; what is unchanged goes on undisturbed.
+
+        Raises ConfigError before anything is changed.
+        """
+        found = plan.plan(root.resources, catalogue)
+        wanted = {stream.key: stream for stream in found.streams}
+        drops = {key: plan.dropped(root.transforms, each.resource, catalogue) for key, each in wanted.items()}
+        self._root, self.catalogue = root, catalogue
+        self._tell_waiting(found.waiting)
+        absent = self._find_absent()
+        await self._stop(key for key in self._running if key not in wanted and key not in absent)
+        for key in absent:
+            await self._look_after(absent[key])
+        self._absent = {key: since for key, since in self._absent.items() if key in absent}
+        await self._stop(
+            key for key in self._running if key in wanted and self._differs(wanted[key], drops[key])
+        )
+        await self._source.journal.register(list(wanted), cluster_uid=self._source.journal.cluster_uid)
+        for key, stream in wanted.items():
+            if key not in self._running:
+                await self._start(stream, drops[key])
+
+    def _differs(self, stream: Stream, drop: list[Path]) -> bool:
+        running = self._running[stream.key]
+        same = running.stream.resource.api_version == stream.resource.api_version
+        selected = (stream.initial, stream.deletions)
+        return (
+            not same or (running.stream.initial, running.stream.deletions) != selected or running.drop != drop
+        )
+
+    async def _start(self, stream: Stream, drop: list[Path]) -> None:
+        source, key = self._source, stream.key
+        encoder = Encoder(stream, source.cluster)
+        before = source.journal.served.get(key)
+        if before != stream.resource:
+            await source.journal.serve(key, stream.resource)
+        if before and before.api_version != stream.resource.api_version:
+            _log.warning("a resource has another version now", stream=key, before=before.api_version)
+            encoder.enter(source.journal.positions[key].epoch)
+            version = source.journal.positions[key].version
+            source.journal.append(key, [encoder.schema(before.api_version, version)], {})
+        stats = self._stats.streams[key] = StreamStats()
+        shaper = Shaper(stream.resource.full_name, source.redaction_key, drop)
+        informer = Informer(
+            Parts(stream, source.client, source.journal, encoder, shaper, stats),
+            identity=source.identity,
+            slots=self._slots,
+            missing=self._wanted.set,
+        )
+        task = self._group.create_task(informer.run(), name=f"informer {key}")
+        self._running[key] = _Running(stream, drop, task)
+
+    async def _stop(self, keys: Iterable[StreamKey]) -> None:
+        """End these informers; their places stay."""
+        stopped = [self._running.pop(key) for key in list(keys)]
+        await end(each.task for each in stopped)
+        for each in stopped:
+            del self._stats.streams[each.stream.key]
+
+    def _tell_waiting(self, names: list[str]) -> None:
+        for name in names:
+            if name not in self._stats.waiting:
+                _log.warning("the server has no such resource; waiting for it to be installed", resource=name)
+        self._stats.waiting = names
+
+    # -- following the server -----------------------------------------------------------------------------
+
+    async def run(self, changed: Callable[[], Awaitable[None]]) -> None:
+        """Ask what is served, regularly and when a stream misses its resource, and adjust to it.
+
+        `changed` is awaited after the answer was another than before. Raises NewClusterError.
+        """
+        while True:
+            await wait_set(self._wanted, self._root.cluster.rediscover_seconds)
+            self._wanted.clear()
+            try:
+                cluster = await survey(self._source.client)
+            except (ApiError, ConnectionLostError, ProtocolError) as error:
+                _log.debug("cannot ask what the server serves", error=error)
+            else:
+                self._source.identity.compare(cluster.uid)
+                await self._rediscovered(cluster.catalogue, changed)
+            await asyncio.sleep(SOON_SECONDS)
+
+    async def _rediscovered(self, catalogue: Catalogue, changed: Callable[[], Awaitable[None]]) -> None:
+        new = catalogue != self.catalogue
+        try:
+            await self.adjust(self._root, catalogue)
+        except ConfigError as error:
+            # What was right at the start no longer fits the server, a lost verb for example: others go on.
+            _log.error("the configuration does not fit what the server serves now", error=error)
+            return
+        if new:
+            await changed()
+
+    def _find_absent(self) -> dict[StreamKey, Stream]:
+        """The streams we followed, now or before a restart, and still want, whose resource isn't served."""
+        served = self._source.journal.served
+        ghosts = {each.full_name: each for each in served.values() if each.full_name not in self._names}
+        if not ghosts:
+            return {}
+        catalogue = self.catalogue._replace(resources=(*self.catalogue.resources, *ghosts.values()))
+        streams = plan.plan(self._root.resources, catalogue).streams
+        return {
+            each.key: each for each in streams if each.key in served and each.resource.full_name in ghosts
+        }
+
+    @property
+    def _names(self) -> set[str]:
+        return {resource.full_name for resource in self.catalogue.resources}
+
+    async def _look_after(self, stream: Stream) -> None:
+        """A resource is not served: tell that its objects are gone, when that is certain."""
+        if not self.catalogue.lacks(stream.resource):
+            return  # its group is down: that says nothing
+        since = self._absent.setdefault(stream.key, monotonic())
+        known = await defined(self._source.client, stream.resource)
+        if known or (known is None and monotonic() - since < ABSENT_SECONDS):
+            self._wanted.set()  # it is on its way, in or out: look again soon
+            return
+        await self._stop(key for key in self._running if key == stream.key)
+        _log.warning("a resource is not served any more", stream=stream.key)
+        await self._source.journal.register([stream.key], cluster_uid=self._source.journal.cluster_uid)
+        await retire(stream, self._source.journal, Encoder(stream, self._source.cluster))

@@ -1,0 +1,125 @@
+"""Another history, or another cluster, behind the address that we know."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kexport.errors import NewClusterError
+from kexport.testing.cluster import FakeCluster
+from tests.exporter import Exporter, Memory
+from tests.objects import (
+    config,
+    configmap,
+    eventually,
+    seen,
+)
+
+
+@pytest.fixture
+async def fake(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeCluster]:
+    monkeypatch.setattr("kexport.streams.SOON_SECONDS", 0.02)
+    async with FakeCluster(fresh_wait_seconds=0.05) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("running", [True, False])
+async def test_scenario_8_a_history_that_was_set_back(
+    fake: FakeCluster, tmp_path: Path, running: bool
+) -> None:
+    memory = Memory()
+    text = config(fake, tmp_path, "configmaps")
+    configmap(fake, "kept", n="1")
+    backup = fake.revision
+    async with Exporter(text, memory) as exporter:
+        await exporter.synced()
+        configmap(fake, "void")
+        fake.patch("configmaps", "default", "kept", {"data": {"n": "2"}})
+        await exporter.until(lambda _events: ("modified", "kept") in seen(memory))
+        fake.heartbeat(1000)
+        fake.bookmark()
+        await eventually(
+            lambda: next(iter(exporter.engine.stats.streams.values())).version == str(fake.revision)
+        )
+        if running:
+            fake.rollback(backup)
+            await exporter.until(lambda events: any(event.change == "rollback" for event in events))
+    if not running:
+        fake.rollback(backup)
+    other = configmap(fake, "other")
+    async with Exporter(text, memory) as exporter:
+        await exporter.until(lambda _events: ("added", "other") in seen(memory))
+        await exporter.until(lambda events: any(event.change == "rollback" for event in events))
+    since = next(n for n, event in enumerate(memory.events) if event.attributes.epoch)
+    after = memory.events[since:]
+    assert ("deleted", "void") in [(e.change, e.attributes.objname) for e in after]
+    kept = next(e for e in after if e.attributes.objname == "kept")
+    assert kept.data["object"]["data"] == {"n": "1"}
+    assert {e.attributes.epoch for e in after} == {"1"}
+    assert len({e.id for e in memory.events}) == len(memory.events)
+    found = next(e for e in after if e.attributes.objname == "other")
+    assert found.id == f"{other['metadata']['uid']}/{other['metadata']['resourceVersion']}/epoch-1"
+    rollback = next(e for e in after if e.change == "rollback").data["object"]
+    assert int(rollback["from"]) > int(rollback["to"])
+    assert rollback["reason"] == "rollback"
+
+
+async def test_scenario_7_a_replica_that_lags_is_not_taken_for_a_rollback(tmp_path: Path) -> None:
+    memory = Memory()
+    async with FakeCluster(replicas=2, fresh_wait_seconds=0.05) as fake:
+        text = config(fake, tmp_path, "configmaps")
+        async with Exporter(text, memory) as exporter:
+            await exporter.synced()
+            configmap(fake, "a")
+            await exporter.until(lambda _events: ("added", "a") in seen(memory))
+        fake.lag(1, revisions=float("inf"))
+        configmap(fake, "b")
+        fake.steer(0)
+        async with Exporter(text, memory) as exporter:
+            await exporter.until(lambda _events: ("added", "b") in seen(memory))
+            fake.steer(1)
+            fake.hang_up()
+            configmap(fake, "c")
+            await eventually(lambda: any("NotOlderThan" in path for _, path in fake.requests))
+            fake.lag(1)
+            await exporter.until(lambda _events: ("added", "c") in seen(memory))
+    assert "rollback" not in {event.change for event in memory.events}
+
+
+async def test_scenario_10_another_cluster_stops_the_exporter(fake: FakeCluster, tmp_path: Path) -> None:
+    memory = Memory()
+    text = config(fake, tmp_path, "configmaps")
+    configmap(fake, "a")
+
+    async def export() -> None:
+        async with Exporter(text, memory) as exporter:
+            await exporter.synced()
+            await fake.replace()
+            configmap(fake, "b")
+            await exporter.until(lambda _events: ("added", "b") in seen(memory))
+
+    with pytest.raises(NewClusterError, match="another cluster"):
+        await export()
+    assert ("added", "b") not in seen(memory)
+    assert ("deleted", "a") not in seen(memory)
+    with pytest.raises(NewClusterError, match="on_new_cluster"):
+        await export()
+
+
+async def test_scenario_10_another_cluster_is_begun_anew_where_that_is_wanted(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
+    memory = Memory()
+    text = config(fake, tmp_path, "configmaps", on_new_cluster="restart")
+    configmap(fake, "a")
+    async with Exporter(text, memory) as exporter:
+        await exporter.synced()
+        await fake.replace()
+        configmap(fake, "b")
+        await exporter.until(lambda _events: ("added", "b") in seen(memory))
+        await exporter.synced(2)
+    assert ("deleted", "a") not in seen(memory)
+    gap = next(event for event in memory.events if event.change == "gap").data["object"]
+    assert gap["reason"] == "new-cluster"
