@@ -27,7 +27,7 @@ class Plan(NamedTuple):
     waiting: list[str]
 
 
-def plan(configs: Iterable[ResourceConfig], catalogue: Catalogue) -> Plan:
+def make(configs: Iterable[ResourceConfig], catalogue: Catalogue) -> Plan:
     """As `streams`, for a process that stays: what may come later is waited for."""
     here: list[Stream] = []
     waiting = []

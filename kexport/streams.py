@@ -61,13 +61,14 @@ class Streams:
         self._running: dict[StreamKey, _Running] = {}
         self._absent: dict[StreamKey, float] = {}  # since when discovery lacks it
         self._wanted = asyncio.Event()
+        self._one = asyncio.Lock()  # a reload and a discovery may come together
         self.catalogue: Catalogue
 
     # -- following the configuration ----------------------------------------------------------------------
 
     def check(self, root: Root) -> None:
         """Whether `adjust` could do this; raises ConfigError."""
-        for stream in plan.plan(root.resources, self.catalogue).streams:
+        for stream in plan.make(root.resources, self.catalogue).streams:
             plan.dropped(root.transforms, stream.resource, self.catalogue)
 
     async def adjust(self, root: Root, catalogue: Catalogue) -> None:
@@ -75,7 +76,11 @@ class Streams:
 
         Raises ConfigError before anything is changed.
         """
-        found = plan.plan(root.resources, catalogue)
+        async with self._one:
+            await self._adjust(root, catalogue)
+
+    async def _adjust(self, root: Root, catalogue: Catalogue) -> None:
+        found = plan.make(root.resources, catalogue)
         wanted = {stream.key: stream for stream in found.streams}
         drops = {key: plan.dropped(root.transforms, each.resource, catalogue) for key, each in wanted.items()}
         self._root, self.catalogue = root, catalogue
@@ -105,13 +110,14 @@ class Streams:
         source, key = self._source, stream.key
         encoder = Encoder(stream, source.cluster)
         before = source.journal.served.get(key)
-        if before != stream.resource:
-            await source.journal.serve(key, stream.resource)
         if before and before.api_version != stream.resource.api_version:
             _log.warning("a resource has another version now", stream=key, before=before.api_version)
             encoder.enter(source.journal.positions[key].epoch)
             version = source.journal.positions[key].version
             source.journal.append(key, [encoder.schema(before.api_version, version)], {})
+            await source.journal.flush()
+        if before != stream.resource:
+            await source.journal.serve(key, stream.resource)
         stats = self._stats.streams[key] = StreamStats()
         shaper = Shaper(stream.resource.full_name, source.redaction_key, drop)
         informer = Informer(
@@ -173,7 +179,7 @@ class Streams:
         if not ghosts:
             return {}
         catalogue = self.catalogue._replace(resources=(*self.catalogue.resources, *ghosts.values()))
-        streams = plan.plan(self._root.resources, catalogue).streams
+        streams = plan.make(self._root.resources, catalogue).streams
         return {
             each.key: each for each in streams if each.key in served and each.resource.full_name in ghosts
         }
@@ -187,9 +193,11 @@ class Streams:
         if not self.catalogue.lacks(stream.resource):
             return  # its group is down: that says nothing
         since = self._absent.setdefault(stream.key, monotonic())
+        soon = monotonic() - since < ABSENT_SECONDS
         known = await defined(self._source.client, stream.resource)
-        if known or (known is None and monotonic() - since < ABSENT_SECONDS):
-            self._wanted.set()  # it is on its way, in or out: look again soon
+        if known or (known is None and soon):
+            if soon:
+                self._wanted.set()  # it is on its way, in or out: look again
             return
         await self._stop(key for key in self._running if key == stream.key)
         _log.warning("a resource is not served any more", stream=stream.key)
