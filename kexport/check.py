@@ -18,7 +18,13 @@ from kexport.cluster import Cluster, survey
 from kexport.config import Config
 from kexport.discovery import Catalogue
 from kexport.disk import MEMORY
-from kexport.errors import ApiError, ConfigError, ConnectionLostError, KexportError
+from kexport.errors import (
+    ApiError,
+    ConfigError,
+    ConnectionLostError,
+    KexportError,
+    UnknownResourceError,
+)
 from kexport.findings import MAY_PASS, MUST_CHANGE, OK, Finding, Report, count, summary
 from kexport.kube import Client, allowed
 from kexport.lanes import build_sinks
@@ -165,12 +171,17 @@ class _Checker:
             try:
                 streams = plan.entry(config, catalogue, number=number)
             except ConfigError as error:
-                self._note(*_place(str(error), place), MUST_CHANGE)
+                what, text = _place(str(error), place)
+                unknown = isinstance(error.__cause__, UnknownResourceError)
+                if unknown and catalogue.may_come(config.resource):
+                    self._note(what, f"{text}; run waits until it is installed", warning=True)
+                else:
+                    self._note(what, text, MUST_CHANGE)
                 continue
             self.report.streams.update((stream.key, stream) for stream in streams)
             self._note(place, f"{config.resource} gives {count(len(streams), 'stream')}")
         try:
-            plan.streams(configs, catalogue)
+            plan.make(configs, catalogue)
         except ConfigError as error:
             what, text = _place(str(error), "resources")
             if not what.startswith("resources["):  # those are known by now
@@ -181,13 +192,20 @@ class _Checker:
         root = self._config.root
         for number, route in enumerate(root.routes):
             for name in route.resources:
-                self._try(f"routes[{number}].resources", catalogue.find, name)
+                self._try_name(f"routes[{number}].resources", catalogue, name)
         for number, transform in enumerate(root.transforms):
             for name in transform.resources:
                 if "*" not in name:
-                    self._try(f"transforms[{number}].resources", catalogue.find, name)
+                    self._try_name(f"transforms[{number}].resources", catalogue, name)
             for text in transform.drop:
                 self._try(f"transforms[{number}].drop", parse_path, text)
+
+    def _try_name(self, place: str, catalogue: Catalogue, name: str) -> None:
+        try:
+            catalogue.find(name)
+        except ConfigError as error:
+            later = isinstance(error, UnknownResourceError) and catalogue.may_come(name)
+            self._note(place, str(error), OK if later else MUST_CHANGE, warning=later)
 
     def _try(self, place: str, read: Callable[[str], object], text: str) -> None:
         try:

@@ -84,6 +84,16 @@ async def test_an_unknown_resource_comes_with_a_suggestion_and_hides_nothing_els
     assert outcome.out.endswith("3 problems found\n")
 
 
+async def test_a_resource_that_may_be_installed_later_is_a_warning(shell: CommandLine, cluster: FakeCluster):
+    resources = "".join(f'[[resources]]\nresource = "{each}"\n' for each in ("pods", "widgets.example.com"))
+    shell.configure(f"url = '{cluster.url}'", resources=resources)
+    outcome = await shell.run("check")
+    assert outcome.code == 0
+    (warning,) = warnings(outcome)
+    assert "resources[1].resource: unknown resource 'widgets.example.com'" in warning
+    assert warning.endswith("run waits until it is installed")
+
+
 async def test_a_forbidden_resource(shell: CommandLine, cluster: FakeCluster):
     cluster.deny("watch", "pods")
     shell.configure(f"url = '{cluster.url}'")
