@@ -55,6 +55,7 @@ class Comparison:
                 if recovery.possible:
                     stats.state = "recovering"
                     await recovery.run()
+                    stats.recovery_requests += recovery.requests
                 await self._emit(snapshot, resync, recovery, epoch)
         stats.synced, stats.error = True, ""
 

@@ -130,7 +130,7 @@ class Exporter:
         self._config.write_text(
             f'[cluster]\nname = "demo"\nurl = "{url}"\n\n'
             f'[journal]\npath = "{directory / "state"}"\n\n{resources}'
-            f'[sinks.changes]\ntype = "file"\npath = "{self.output}"\n',
+            f'[http]\nlisten = ""\n\n[sinks.changes]\ntype = "file"\npath = "{self.output}"\n',
             encoding="utf-8",
         )
         self._process: asyncio.subprocess.Process | None = None

@@ -30,7 +30,9 @@ from kexport.reload import Reload, refuse_unchangeable
 from kexport.route import Wanted
 from kexport.streams import Source, Streams
 from kexport.telemetry import Stats, get_log
+from kexport.view import View
 from kexport.waiting import end
+from kexport.web import Web
 
 _log = get_log("engine")
 
@@ -43,6 +45,7 @@ class Engine:
         self._reload = Reload(load or (lambda: config), config)
         self._client: Client
         self._journal: Journal
+        self._web: Web
         self._lanes: Lanes | None = None
         self._streams: Streams | None = None
         self._stop: asyncio.Event
@@ -73,8 +76,10 @@ class Engine:
         await self._client.open()
         self._journal = await Journal.open(self._config.root.journal, lanes=list(self._config.sinks))
         self._lanes = self._streams = None
+        self._web = Web(self._config.root.http, View(self.stats, self._journal, lambda: self._config))
         self._failure = asyncio.get_running_loop().create_future()
         try:
+            await self._web.open()
             if new_cluster:
                 await self._journal.begin_anew(new_cluster, "new-cluster")
             async with asyncio.TaskGroup() as group:
@@ -179,6 +184,7 @@ class Engine:
             await self._lanes.end()
 
     async def _close(self) -> None:
+        await self._web.close()
         self._failure.cancel()
         if self._lanes:
             await self._lanes.end()

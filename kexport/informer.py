@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from time import monotonic
 
 from kexport import audit
@@ -166,24 +166,31 @@ class Informer:
             **self._stream.selectors, "resourceVersion": position.version, "allowWatchBookmarks": "true",
         }  # fmt: skip
         await self._intake.begin(position)
-        started = monotonic()
-        heard = False
         inactivity = INACTIVITY_SECONDS if self._intake.bookmarked else None
         watch = self._parts.client.watch(self._stream.path, query, inactivity_seconds=inactivity)
         async with watch as batches:
-            self._stats.watches += 1
+            self._stats.watches, self._stats.watched = self._stats.watches + 1, monotonic()
             self._stats.state, self._stats.synced = "watching", True
-            async for lines in batches:
-                if self._intake.take(lines):
-                    self._expired = False
-                    self._backoff.reset()  # what is cut after every line still gets on
-                heard = True
-                if self._journal.crowded and not await self._room_soon():
-                    self._stats.state = "paused"
-                    self._log.warning("watch closed until the journal has room")
-                    return
-                if monotonic() >= self._audit_at and await self._audited():
-                    return
+            try:
+                await self._read(batches)
+            finally:
+                self._stats.watched = 0.0
+
+    async def _read(self, batches: AsyncIterator[list[bytes]]) -> None:
+        """Take what a watch says until it ends, or must."""
+        started = monotonic()
+        heard = False
+        async for lines in batches:
+            if self._intake.take(lines):
+                self._expired = False
+                self._backoff.reset()  # what is cut after every line still gets on
+            heard = True
+            if self._journal.crowded and not await self._room_soon():
+                self._stats.state = "paused"
+                self._log.warning("watch closed until the journal has room")
+                return
+            if monotonic() >= self._audit_at and await self._audited():
+                return
         if not heard and monotonic() - started < SHORT_WATCH_SECONDS:
             raise ConnectionLostError("the server closed the watch at once")
 

@@ -67,6 +67,7 @@ class Intake:
                     version, _ = decode_bookmark(item.object)
                     self._note(version, deletes=False)
                     self.bookmarked = True
+                    self._parts.stats.bookmark = time.monotonic()
                     continue
                 metadata = decode_metadata(item.object)
                 self._note(metadata.resourceVersion, deletes=item.type == "DELETED")

@@ -78,6 +78,11 @@ class Recovery:
         """Whether each version was listed, and all of it recovered: then nothing can have been overlooked."""
 
     @property
+    def requests(self) -> int:
+        """How many requests `run` has made."""
+        return self._history.requests
+
+    @property
     def possible(self) -> bool:
         """Whether there is a history to read. Not with selectors: no list tells who left them, and when.
 

@@ -13,10 +13,15 @@ from collections.abc import Awaitable, Callable
 
 from kexport.config import Config
 from kexport.errors import ConfigError
-from kexport.tables import Root
+from kexport.tables import ClusterConfig, JournalConfig, Root
 from kexport.telemetry import Stats, get_log
 from kexport.waiting import wait_set
 
+_AT_START = {
+    "cluster": ClusterConfig.__struct_fields__,
+    "journal": JournalConfig.__struct_fields__,
+    "http": ("listen",),
+}
 FOR_EVER_SECONDS = 86_400.0
 _log = get_log("engine")
 
@@ -59,9 +64,9 @@ class Reload:
 
 
 def refuse_unchangeable(old: Root, new: Root) -> None:
-    """Raises ConfigError if a table changed that only counts at start."""
-    for table in ("cluster", "journal"):
+    """Raises ConfigError if a setting changed that only counts at start."""
+    for table, names in _AT_START.items():
         before, after = getattr(old, table), getattr(new, table)
-        changed = [name for name in before.__struct_fields__ if getattr(before, name) != getattr(after, name)]
-        if changed:
-            raise ConfigError(f"{table}.{changed[0]}: cannot be changed while kexport runs; restart it")
+        for name in names:
+            if getattr(before, name) != getattr(after, name):
+                raise ConfigError(f"{table}.{name}: cannot be changed while kexport runs; restart it")

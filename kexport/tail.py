@@ -18,7 +18,7 @@ from kexport.engine import Engine
 from kexport.errors import KexportError
 from kexport.event import Event
 from kexport.sink import BatchConfig, Sink, SinkConfig, SinkType
-from kexport.tables import ClusterConfig, JournalConfig, ResourceConfig, RetryConfig, Root
+from kexport.tables import ClusterConfig, HttpConfig, JournalConfig, ResourceConfig, RetryConfig, Root
 from kexport.terminal import Colour, paint, plain
 
 NAME = "terminal"
@@ -107,6 +107,7 @@ def _config(options: Options, sink: Sink) -> Config:
         sinks={NAME: {"type": NAME}},
         cluster=options.cluster,
         journal=JournalConfig(path=MEMORY, max_bytes=MEMORY_BYTES, keep_seconds=0),
+        http=HttpConfig(listen=""),
         shutdown_seconds=SHUTDOWN_SECONDS,
     )
     settings = SinkSettings(

@@ -18,6 +18,7 @@ def toml(
     document = {
         "cluster": {"name": "test", **cluster},
         "journal": {"path": str(directory / "state"), **journal},
+        "http": {"listen": ""},
         "resources": list(resources),
         "sinks": {"memory": {"type": "memory", "retry": {"min_seconds": 0.01, "max_seconds": 0.05}}},
     }

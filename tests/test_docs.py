@@ -30,7 +30,7 @@ def test_the_example_configuration_shows_every_key_and_loads_with_all_of_them(
     uncommented = uncommented.replace('rejects_to = "rejects"', 'rejects_to = "audit"')
     loaded = config.parse(uncommented, plugins.load().types)
     document = tomllib.loads(uncommented)
-    for table in ("cluster", "journal"):
+    for table in ("cluster", "journal", "http"):
         known = set(type(getattr(loaded.root, table)).__struct_fields__)
         assert set(document[table]) == known
     assert set(document["resources"][1]) == set(tables.ResourceConfig.__struct_fields__)
@@ -42,7 +42,8 @@ def test_the_example_configuration_shows_every_key_and_loads_with_all_of_them(
 
 def test_the_defaults_in_the_example_are_the_defaults() -> None:
     text = (ROOT / "config.toml").read_text(encoding="utf-8")
-    for name, struct in (("journal", tables.JournalConfig), ("cluster", tables.ClusterConfig)):
+    tables_of = {"journal": tables.JournalConfig, "cluster": tables.ClusterConfig, "http": tables.HttpConfig}
+    for name, struct in tables_of.items():
         section = text.split(f"[{name}]")[1].split("\n[", 1)[0]
         defaults = struct()
         for key, value in re.findall(r"^# ([a-z_]+) = (.+)$", section, flags=re.MULTILINE):

@@ -30,6 +30,7 @@ class Setting:
         self.document: dict[str, Any] = {
             "cluster": {"name": "test", "url": fake.url},
             "journal": {"path": str(directory / "state")},
+            "http": {"listen": ""},
             "resources": [{"resource": "configmaps"}],
             "sinks": {"memory": {"type": "memory", "retry": RETRY}},
         }

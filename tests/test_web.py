@@ -283,6 +283,11 @@ async def test_a_viewer_who_does_not_read_is_dropped(tmp_path, monkeypatch):
         await look.exporter.look(lambda: look.web._viewers == 0, seconds=20, what=lambda: "still there")
         look.cluster.create(pod("second"))
         await look.exporter.until(lambda events: events[-1].subject == "default/second")
+        # Nor does its connection stay, though nobody reads what is left on it.
+        assert look.web._runner
+        server = look.web._runner.server
+        assert server
+        await look.exporter.look(lambda: not server.connections, seconds=10, what=lambda: "still connected")
         writer.transport.abort()
         del reader
 
@@ -293,8 +298,8 @@ async def test_it_closes_at_once_though_somebody_looks(tmp_path):
         await next_event(response)
         async with asyncio.timeout(5):
             await look.web.close()
+            await response.content.read()  # ended as it should be, not cut: that would raise
         assert look.web.url == ""
-        response.close()
 
 
 # -- who may look -----------------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ class Exporting:
                 "shutdown_seconds": seconds,
                 "cluster": {"name": "test", "kubeconfig": str(self._cluster.kubeconfig(self._directory))},
                 "journal": {"path": str(self._directory / "state")},
+                "http": {"listen": ""},
                 "resources": [
                     {"resource": each} if isinstance(each, str) else dict(each) for each in resources
                 ],
