@@ -13,6 +13,9 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # 
 _EXAMPLES = {
     "run": "  kexport run -c config.toml\n  kexport --log-format json run",
     "check": "  kexport check -c config.toml\n  kexport check -o json | jq .exit_code",
+    "status": "  kexport status -c config.toml\n  kexport status -o json | jq .sinks",
+    "journal": "  kexport journal ls\n  kexport journal cat --events 17-42 | jq .subject\n"
+    "  kexport journal verify",
     "resources": "  kexport resources --context staging\n  kexport resources -o name | grep cert-manager",
     "plugins": "  kexport plugins\n  kexport plugins --settings file",
     "new-plugin": "  kexport new-plugin audit-trail\n  kexport new-plugin audit-trail --directory ~/src",
@@ -62,6 +65,14 @@ def _add_export_commands(commands: _Commands) -> None:
     check.add_argument(
         "--timeout", type=float, default=15.0, metavar="SECONDS", help="longest wait for one answer (15)"
     )
+    status = _add(commands, "status", "show streams, sinks and journal of the process that runs, or ran")
+    _add_config(status)
+    status.add_argument("-o", "--output", choices=["json"], help="as /status.json, with `running`")
+    journal = _add(commands, "journal", "look into the journal, while kexport runs or not; changes nothing")
+    journal.add_argument("what", choices=["ls", "cat", "verify"], help="list chunks, print events, check all")
+    _add_config(journal)
+    journal.add_argument("--events", default="", metavar="N-M", help="cat: only events of these numbers")
+    journal.add_argument("--resource", default="", help="cat: only this resource, as deployments.apps")
     rbac = _add(commands, "rbac", "print the least permissions that a configuration needs")
     _add_config(rbac)
     _add_cluster(rbac)

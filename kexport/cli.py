@@ -99,6 +99,20 @@ def _check(arguments: argparse.Namespace) -> int:
     return asyncio.run(checked())
 
 
+def _status(arguments: argparse.Namespace) -> int:
+    from kexport import report
+
+    print(report.status(_load(arguments, level="WARNING").root, style=arguments.output or "words"))
+    return DONE
+
+
+def _journal(arguments: argparse.Namespace) -> int:
+    from kexport import report
+
+    root = _load(arguments, level="WARNING").root
+    return report.journal(root, arguments.what, events=arguments.events, resource=arguments.resource)
+
+
 def _resources(arguments: argparse.Namespace) -> int:
     from kexport import describe
 
@@ -206,12 +220,14 @@ def _demo(_arguments: argparse.Namespace) -> int:
 _COMMANDS = {
     "check": _check,
     "demo": _demo,
+    "journal": _journal,
     "new-plugin": _new_plugin,
     "plugins": _plugins,
     "rbac": _rbac,
     "resources": _resources,
     "run": _run,
     "schema": _schema,
+    "status": _status,
     "tail": _tail,
 }
 

@@ -4,7 +4,7 @@ Stable: members may come, none changes its meaning or goes within a major versio
 ages and durations seconds; `null` stands for what has not happened yet. Secrets of the configuration are
 shown by their names.
 
-- `version`, `cluster` ("" before it was reached), `started`, `uptime_seconds`, `ready`
+- `version`, `cluster` ("" before it was reached), `pid`, `started`, `uptime_seconds`, `ready`
 - `streams[]`: `key`, `state`, `synced`, `error`, `resource_version`, `changes`, `snapshots`, `watches`,
   `gaps`, `inferred`, `heard_seconds`, `bookmark_seconds`
 - `waiting[]`: configured resources that the server does not have (yet)
@@ -18,6 +18,7 @@ shown by their names.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -44,6 +45,7 @@ def document(view: View) -> dict[str, Any]:
     return {
         "version": __version__,
         "cluster": view.cluster,
+        "pid": os.getpid(),
         "started": _stamp(STARTED),
         "uptime_seconds": _round(time.time() - STARTED),
         "ready": health.ready(health.checks(view)),

@@ -1,0 +1,153 @@
+"""What `kexport status` and `kexport journal` print: for people, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kexport.errors import ConfigError
+from kexport.inspection import Inspection, holder, inspect
+from kexport.tables import Root
+from kexport.terminal import plain, table
+
+ANSWER_SECONDS = 5.0
+_HERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  (where a listener on every address is reached)
+
+
+def status(root: Root, *, style: str) -> str:
+    """The state in words, or as JSON."""
+    document = state(root)
+    return json.dumps(document, indent=2) if style == "json" else in_words(document)
+
+
+def state(root: Root) -> dict[str, Any]:
+    """The state of the process that runs with this configuration, or what its journal tells without one.
+
+    `running` says which: true, false, or null for a process that holds the journal and does not answer.
+    """
+    directory = Path(root.journal.path)
+    pid = holder(directory)
+    if pid is not None:
+        document = _ask(root.http.listen)
+        if document and document.get("pid") == pid:
+            return {"running": True, **document}
+    with inspect(directory) as journal:
+        return {"running": None if pid is not None else False, **journal.status()}
+
+
+def _ask(listen: str) -> dict[str, Any] | None:
+    host, _, port = listen.rpartition(":")
+    if not host:
+        return None
+    try:
+        url = f"http://{_HERE.get(host, host)}:{port}/status.json"
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
+            document = json.load(answer)
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def in_words(document: dict[str, Any]) -> str:
+    """The state as a few tables."""
+    parts = [_headline(document)]
+    streams = [
+        [each["key"], each["state"], each["resource_version"] or "-", _seconds(each.get("heard_seconds")),
+         each.get("error", "")]
+        for each in document["streams"]
+    ]  # fmt: skip
+    parts.append(table([["STREAM", "STATE", "VERSION", "HEARD", "ERROR"], *streams]))
+    sinks = [
+        [each["name"], each.get("state", "-"), f"{each['lag_events']}", _seconds(each.get("lag_seconds")),
+         f"{each.get('delivered', '-')}", f"{each['dropped']}", each.get("error", "")]
+        for each in document["sinks"]
+    ]  # fmt: skip
+    parts.append(table([["SINK", "STATE", "BEHIND", "LAG", "DELIVERED", "DROPPED", "ERROR"], *sinks]))
+    journal = document["journal"]
+    parts.append(
+        f"journal: {journal['events']} events, {journal['bytes']} bytes,"
+        f" the oldest {_seconds(journal['oldest_seconds'])} old"
+    )
+    if journal.get("failing"):
+        parts.append(f"journal cannot be written: {plain(journal['failing'])}")
+    gaps = document.get("gaps", ())
+    parts += [plain(f"{each['kind']} at {each['time']}: {each['stream']} {each['reason']}") for each in gaps]
+    return "\n\n".join(parts)
+
+
+def _headline(document: dict[str, Any]) -> str:
+    if document["running"]:
+        ready = "ready" if document["ready"] else "not ready"
+        up = _seconds(document["uptime_seconds"])
+        return plain(f"kexport {document['version']}, process {document['pid']}, up {up}: {ready}")
+    if document["running"] is None:
+        return "kexport runs, and does not answer at [http] listen; this is what its journal tells"
+    return "kexport does not run; this is what its journal tells"
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+# -- kexport journal ----------------------------------------------------------------------------------------
+
+
+def journal(root: Root, what: str, *, events: str, resource: str) -> int:
+    """List, print or verify what is stored; the exit code: 1 if something is wrong with it."""
+    with inspect(Path(root.journal.path)) as stored:
+        if what == "ls":
+            print(chunks(stored))
+        elif what == "cat":
+            for line in stored_lines(stored, events, resource):
+                sys.stdout.buffer.write(line + b"\n")
+        elif problems := list(stored.problems()):
+            print(*map(plain, problems), sep="\n")
+            return 1
+        else:
+            print("the journal is sound")
+    return 0
+
+
+def chunks(journal: Inspection) -> str:
+    """What is stored, a row a chunk, and where each sink stands."""
+    rows = [["EVENTS", "COUNT", "BYTES", "WRITTEN"]]
+    rows += [
+        [
+            f"{each.first}-{each.last}",
+            f"{each.last - each.first + 1}",
+            f"{each.bytes}",
+            f"{datetime.fromtimestamp(each.at, UTC):%Y-%m-%dT%H:%M:%SZ}",
+        ]
+        for each in journal.chunks()
+    ]
+    lanes = [["SINK", "DONE UP TO", "DROPPED"]]
+    lanes += [[name, f"{lane.cursor}", f"{lane.dropped}"] for name, lane in sorted(journal.lanes.items())]
+    return f"{table(rows)}\n\n{table(lanes)}"
+
+
+def stored_lines(journal: Inspection, span: str, resource: str) -> Iterator[bytes]:
+    """The stored CloudEvents, one a line; `span` is "", "N", "N-", "-N" or "N-M"."""
+    first, last = _span(span)
+    for event in journal.events(first, last):
+        if not resource or event.attributes.resource == resource:
+            yield event.encode()
+
+
+def _span(text: str) -> tuple[int, int]:
+    low, dash, high = text.partition("-")
+    if any(part and not part.isdigit() for part in (low, high)):
+        raise ConfigError(
+            f"{text!r} names no events: write 17, 17-42, 17- or -42, as `kexport journal ls` does"
+        )
+    first = int(low or 0)
+    last = int(high) if high else (first if low and not dash else (1 << 63) - 1)
+    return first, last
