@@ -6,6 +6,7 @@ from the environment and `${file:/path}` from a file, and such values are shown 
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,6 +94,7 @@ def _checked(
     return Config(root, sinks, secrets)
 
 
+@functools.cache  # a reload compares: values of two structs are never equal, however alike these are
 def engine_fields(kind: SinkType[Any]) -> type[msgspec.Struct]:
     """The struct of a whole [sinks.NAME] table of this type: the plugin's fields and the engine's."""
     clash = {"type", "batch", "retry", "timeout_seconds", "rejects_to"} & set(kind.config.__struct_fields__)

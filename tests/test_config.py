@@ -64,6 +64,10 @@ def test_a_resource_and_a_sink_are_enough():
     assert config.secrets == {}
 
 
+def test_the_same_text_is_the_same_configuration():
+    assert accept(PODS + AUDIT) == accept(PODS + AUDIT)
+
+
 def test_defaults_are_as_documented():
     root = accept(PODS + AUDIT).root
     assert (root.cluster.name, root.cluster.kubeconfig, root.cluster.context) == ("", "", "")

@@ -259,6 +259,20 @@ async def test_the_file_is_looked_at_without_a_signal(fake: FakeCluster, setting
         assert exporter.engine.stats.reload_failures == 1  # said once, not at each look
 
 
+async def test_a_file_that_stays_as_it_is_disturbs_nobody(fake: FakeCluster, setting: Setting) -> None:
+    memory, looks = Memory(), []
+    setting.head = "reload_seconds = 0.01\n"
+
+    def looked_at() -> str:
+        looks.append(setting())
+        return looks[-1]
+
+    async with Exporter(looked_at, memory) as exporter:
+        await exporter.synced()
+        await eventually(lambda: len(looks) > 10)
+        assert exporter.engine.stats.reloads == 0
+
+
 async def test_a_new_sink_that_can_never_work_does_not_end_the_others(
     fake: FakeCluster, setting: Setting
 ) -> None:

@@ -116,14 +116,18 @@ class Verdict:
         )
 
 
-def judge(lines: Iterable[bytes], truth: History, *, skip: Sequence[str] = ()) -> Verdict:
+def judge(
+    lines: Iterable[bytes], truth: History, *, skip: Sequence[str] = (), by_uid: bool = False
+) -> Verdict:
     """Compare CloudEvents, in the order in which they arrived, with what happened to each object.
 
     `skip` are origins that the truth says nothing about, such as the first listing.
+    `by_uid` asks for order only among events of one uid: a Kafka topic with several partitions may put the
+    next object of the same name into another one.
     """
     verdict = Verdict(changes=sum(map(len, truth.values())))
     seen: dict[str, bytes] = {}
-    newest: dict[Object, int] = defaultdict(int)
+    newest: dict[str, int] = defaultdict(int)
     arrived: dict[Object, set[int]] = defaultdict(set)
     for line in lines:
         event = json.loads(line)
@@ -136,9 +140,10 @@ def judge(lines: Iterable[bytes], truth: History, *, skip: Sequence[str] = ()) -
             continue
         seen[event["id"]] = line
         thing, version = (event["resource"], event["subject"]), int(event["resourceversion"])
-        if version < newest[thing]:
-            verdict.out_of_order.append((thing, newest[thing], version))
-        newest[thing] = max(newest[thing], version)
+        ordered = event["partitionkey"] if by_uid else f"{thing}"
+        if version < newest[ordered]:
+            verdict.out_of_order.append((thing, newest[ordered], version))
+        newest[ordered] = max(newest[ordered], version)
         if event["origin"] in skip:
             continue
         verdict.delivered += 1

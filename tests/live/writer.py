@@ -119,6 +119,16 @@ class Writer(threading.Thread):
             time.sleep(0.1)
         self.made += 1
 
+    def successor(self, *, changes: int, per_second: float, seed: int) -> Writer:
+        """Another writer in the same namespace, which knows what this one, when it has ended, left there."""
+        other = Writer(self._api, self.namespace, changes=changes, per_second=per_second, seed=seed)
+        other._alive = self._alive
+        return other
+
+    def stop(self) -> None:
+        """Let the change that is being made be the last one."""
+        self._changes = 0
+
     def finish(self) -> None:
         """Wait for the last change; raises what went wrong."""
         self.join(600)

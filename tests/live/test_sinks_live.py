@@ -1,0 +1,228 @@
+"""One kexport with four sinks on real far ends: all get the same, and none feels another's outage."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.live.delays import Phase, first_seen, table, within
+from tests.live.exporting import Process, wait_until
+from tests.live.far_end import FarEnd
+from tests.live.far_ends import Folder, Lake, Records, Topics
+from tests.live.truth import History, RawWatch, Verdict, judge
+from tests.live.writer import Writer
+from tests.testbed import Cluster, Collector, Kafka, NotBuiltError, S3Server
+
+CHANGES = 5000
+STEADY_PER_SECOND = 50
+OUTAGE_SECONDS = float(os.environ.get("KEXPORT_LIVE_OUTAGE_SECONDS", "60"))
+UNDISTURBED_SECONDS = 5.0
+"""The other sinks have each change so soon; what is made so long before an outage's end, before that end."""
+PATHS = {
+    "configmaps": "/api/v1/namespaces/{}/configmaps",
+    "pods": "/api/v1/namespaces/{}/pods",
+    "deployments.apps": "/apis/apps/v1/namespaces/{}/deployments",
+    "widgets.example.com": "/apis/example.com/v1/namespaces/{}/widgets",
+}
+
+
+class Export:
+    """kexport from a namespace to all far ends, and witnesses of what happens in that namespace."""
+
+    def __init__(self, folder: Path, cluster: Cluster, name: str, far_ends: Sequence[FarEnd]) -> None:
+        self.cluster = cluster
+        self.name = name
+        self.far_ends = far_ends
+        self._watches: list[RawWatch] = []
+        self.process = Process(
+            folder,
+            {
+                "cluster": {"name": "live", "kubeconfig": str(cluster.api.kubeconfig())},
+                "journal": {"path": str(folder / "state")},
+                "http": {"listen": ""},
+                "resources": [{"resource": resource, "namespaces": [name]} for resource in PATHS],
+                "sinks": {far_end.sink: far_end.settings() for far_end in far_ends},
+            },
+        )
+
+    def begin(self) -> None:
+        """Return when every sink has the first listing of every stream."""
+        api = self.cluster.api
+        self._watches = [RawWatch(api, resource, path.format(self.name)) for resource, path in PATHS.items()]
+        self.process.start()
+        for far_end in self.far_ends:
+            if isinstance(far_end, Topics):
+                wait_until(lambda end=far_end: end.assign() == len(PATHS), seconds=60, what="four topics")  # type: ignore[misc]
+            far_end.start()
+        wait_until(lambda: all(map(_synced, self.far_ends)), seconds=60, what=f"sync\n{self.process.tail()}")
+
+    def truth(self) -> History:
+        return {thing: list(each) for watch in self._watches for thing, each in watch.history.items()}
+
+    def mark(self, name: str) -> bytes:
+        """Make an object of this name; what to look for in its event."""
+        path = PATHS["configmaps"].format(self.name)
+        status, answer = self.cluster.api.request("POST", path, {"metadata": {"name": name}})
+        assert status == 201, answer
+        return f'"subject":"{self.name}/{name}"'.encode()
+
+    def wait_for(self, mark: bytes, far_ends: Sequence[FarEnd], *, seconds: float) -> None:
+        """Until all these have it, and so all that was observed before it."""
+        began = time.monotonic()
+        for far_end in far_ends:
+            wait_until(
+                lambda end=far_end: end.holds(mark),  # type: ignore[misc]
+                seconds=seconds - (time.monotonic() - began),
+                what=f"{mark!r} arrives in {far_end.sink}\n{self.process.tail()}",
+            )
+
+    def close(self) -> None:
+        self.process.end()
+        for watch in self._watches:
+            watch.close()
+        for far_end in self.far_ends:
+            far_end.close()
+
+
+def _synced(far_end: FarEnd) -> bool:
+    return sum(b"io.kexport.stream.synced" in line for line in far_end.lines()) >= len(PATHS)
+
+
+@pytest.fixture
+def export(tmp_path: Path, cluster: Cluster) -> Iterator[Export]:
+    name = f"sinks-{uuid.uuid4().hex[:8]}"
+    try:
+        kafka = Kafka(tmp_path / "kafka", properties={"num.partitions": "3"})
+        s3, collector = S3Server(tmp_path / "s3"), Collector(tmp_path / "collector")
+    except NotBuiltError as error:
+        pytest.fail(str(error), pytrace=False)
+    s3.make_bucket("lake")
+    with ExitStack() as stack:
+        for server in (kafka, s3, collector):
+            stack.enter_context(server)
+        far_ends = (Folder(tmp_path / "out"), Topics(kafka, name), Lake(s3, name), Records(collector))
+        export = Export(tmp_path, cluster, name, far_ends)
+        stack.callback(export.close)
+        yield export
+
+
+@pytest.mark.timeout(420)
+def test_four_sinks_get_the_same_and_none_feels_that_another_is_away(export: Export) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"\nseed {seed}")
+    writer = Writer(export.cluster.api, export.name, changes=CHANGES, per_second=200, seed=seed)
+    writer.prepare()
+    writer.wait_until_quiet()
+    export.begin()
+    phases = [_all_changes_arrive(export, writer)]
+    steady = writer.successor(changes=1_000_000, per_second=STEADY_PER_SECOND, seed=seed + 1)
+    with _at_work(steady):
+        phases.append(_with_all(export))
+        phases += [_without(export, far_end) for far_end in export.far_ends]
+    steady.wait_until_quiet()
+    export.wait_for(export.mark("the-end"), export.far_ends, seconds=60)
+    assert export.process.stop() == 0
+    print(table(export.far_ends, phases))
+    assert b"sink started anew" not in export.process.log.read_bytes(), "nobody changed the configuration"
+    _judge(export)
+    for phase in phases[2:]:
+        _assert_undisturbed(export, phase)
+
+
+def _all_changes_arrive(export: Export, writer: Writer) -> Phase:
+    """Phase one: each sink holds exactly what happened, and all hold the same."""
+    began = time.time()
+    writer.start()
+    writer.finish()
+    writer.wait_until_quiet()
+    export.wait_for(export.mark("all-made"), export.far_ends, seconds=60)
+    truth = export.truth()
+    held = [Counter(set(far_end.lines())) for far_end in export.far_ends]
+    for far_end in export.far_ends:
+        verdict = verdict_on(far_end, far_end.lines(), truth)
+        print(f"{far_end.sink:6} first {verdict}")
+        assert verdict.flawless, verdict
+        assert verdict.changes >= CHANGES
+    assert all(each == held[0] for each in held)
+    return Phase("5,000 changes", began, time.time())
+
+
+@contextmanager
+def _at_work(writer: Writer) -> Iterator[None]:
+    writer.start()
+    try:
+        yield
+    finally:
+        writer.stop()
+        writer.finish()
+
+
+def _with_all(export: Export) -> Phase:
+    """For comparison: nobody is down."""
+    began = time.time()
+    time.sleep(OUTAGE_SECONDS / 6)
+    ended = time.time()
+    export.wait_for(export.mark("before"), export.far_ends, seconds=UNDISTURBED_SECONDS)
+    return Phase("nobody down", began, ended)
+
+
+def _without(export: Export, away: FarEnd) -> Phase:
+    """One far end is down; a change made meanwhile reaches the others while it is, and it afterwards."""
+    others = [far_end for far_end in export.far_ends if far_end is not away]
+    logged = len(export.process.log.read_bytes())
+    began = time.time()
+    away.down()
+    gone = time.time()
+    time.sleep(max(0.0, began + OUTAGE_SECONDS / 2 - time.time()))
+    export.wait_for(export.mark(f"without-{away.sink}"), others, seconds=UNDISTURBED_SECONDS)
+    time.sleep(max(0.0, began + OUTAGE_SECONDS - time.time()))
+    ended = time.time()
+    said = export.process.log.read_bytes()[logged:].decode().splitlines()
+    assert any("WARNING" in line and f"sink={away.sink}" in line for line in said), said
+    away.up()
+    back = time.time()
+    export.wait_for(export.mark(f"{away.sink}-is-back"), [away], seconds=60)
+    print(f"{away.sink}: up after {back - ended:.1f} s, has everything {time.time() - back:.1f} s later")
+    return Phase(f"{away.sink} down", began, ended, away.sink, gone)
+
+
+def verdict_on(far_end: FarEnd, lines: Sequence[bytes], truth: History) -> Verdict:
+    return judge(lines, truth, skip=("snapshot",), by_uid=far_end.by_uid)
+
+
+def _judge(export: Export) -> None:
+    """What is read back at the end, with other tools, is what was seen to arrive, and is what happened."""
+    truth = export.truth()
+    for far_end in export.far_ends:
+        lines = far_end.read_back()
+        verdict = verdict_on(far_end, lines, truth)
+        print(f"{far_end.sink:6} {len(lines)} events read back; {verdict}")
+        assert verdict.flawless, verdict
+        assert Counter(lines) == Counter(far_end.lines())
+        assert verdict_on(far_end, far_end.lines(), truth).flawless
+        assert not any(json.loads(line)["type"].endswith(".gap") for line in lines)
+
+
+def _assert_undisturbed(export: Export, phase: Phase) -> None:
+    """In an outage its own sink got nothing, and the others everything at once."""
+    for far_end in export.far_ends:
+        seen = first_seen(far_end.arrivals)
+        if far_end.sink == phase.down:
+            # A second for what the consumer already had.
+            assert not [each for each in seen if phase.gone + 1 < each.arrived < phase.end], phase
+            continue
+        made = [each for each in within(seen, phase) if each.observed < phase.end - UNDISTURBED_SECONDS]
+        assert len(made) > (phase.end - phase.begin - UNDISTURBED_SECONDS) * STEADY_PER_SECOND / 2
+        late = [each.delay for each in made if each.delay > UNDISTURBED_SECONDS]
+        assert not late, (
+            f"{phase.name}: {len(late)} changes reached {far_end.sink} late, up to {max(late):.1f} s"
+        )
