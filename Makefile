@@ -6,12 +6,13 @@ PLUGINS := plugins/kexport-file plugins/kexport-kafka plugins/kexport-otlp plugi
   plugins/examples/kexport-slack plugins/examples/kexport-webhook
 CODE := kexport plugins tests
 
-.PHONY: help setup demo test live bench lint format clean
+.PHONY: help setup demo test live chaos bench lint format clean
 
 help:
 	@echo "make demo   start a small cluster in the process, export it, kill the exporter, check that nothing is lost"
 	@echo "make test   unit and pipeline tests, Python only"
 	@echo "make live   build (once) and start the real API server, etcd and Kafka, and run tests/live on them"
+	@echo "make chaos  trouble everything for 20 minutes by a seeded plan, and judge every object"
 	@echo "make bench  measure kexport and its peers (PERFORMANCE.md)"
 	@echo "make lint   ruff, mypy --strict, import-linter"
 	@echo "make format let ruff lay the code out"
@@ -38,6 +39,10 @@ test: setup
 live: setup
 	$(BIN)/python -m tests.testbed
 	$(BIN)/python -m pytest tests/live -q -s --timeout=1800
+
+chaos: setup
+	$(BIN)/python -m tests.testbed
+	$(BIN)/python -m tests.chaos --minutes 20
 
 bench: setup
 	$(BIN)/python -m tests.testbed
