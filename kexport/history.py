@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -28,6 +30,10 @@ TRIES = 8  # with the pauses between them: longer than an API server needs to st
 
 class UnreadableError(Exception):
     """A version that cannot be had: compacted, refused, beyond the budget, or not what was asked for."""
+
+
+class CompactedError(UnreadableError):
+    """etcd has forgotten this version; later ones may still be had."""
 
 
 class Version(NamedTuple):
@@ -52,6 +58,8 @@ class _Item(msgspec.Struct, frozen=True, gc=False):
 
 class _ListMeta(msgspec.Struct, frozen=True):
     resourceVersion: str = ""  # noqa: N815
+    continue_: str = msgspec.field(name="continue", default="")
+    remainingItemCount: int | None = None  # noqa: N815
 
 
 class _Names(msgspec.Struct, frozen=True):
@@ -86,11 +94,36 @@ class History:
         """Whether the budget is used up, so that nothing more can be read."""
         return self.requests >= self._most or asyncio.get_running_loop().time() >= self._deadline
 
-    async def version(self, key: str, at: int) -> Version | None:
-        """The object of this key as it was at version `at`; None: there was none."""
+    def apart_from(self, other: History) -> bool:
+        """Whether no object can belong to both; names must differ, since `events` are in two groups."""
+        mine, theirs = self._stream, other._stream
+        if mine.resource.name != theirs.resource.name:
+            return True
+        return bool(mine.namespace and theirs.namespace and mine.namespace != theirs.namespace)
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Wait for others within the block: no longer than they may take, and at nobody's cost."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(self._client.config.recover_max_seconds):
+                yield
+        except TimeoutError:
+            pass  # what the slow ones know is not needed, only useful
+        finally:
+            self._deadline += loop.time() - began
+
+    async def version(self, key: str, at: int, *, selected: bool = False) -> Version | None:
+        """The object of this key as it was at version `at`; None: there was none.
+
+        Whether it was in the stream's selection matters only if `selected` says so.
+        """
         namespace, _, name = key.rpartition("/")
         path = self._stream.resource.path(namespace or None)
-        body = await self._ask(path, at, fieldSelector=f"metadata.name={name}")
+        query = self._stream.selectors if selected else {}
+        fields = ",".join(filter(None, (f"metadata.name={name}", query.get("fieldSelector"))))
+        body = await self._ask(path, at, query | {"fieldSelector": fields})
         try:
             page = _page.decode(body)
             found = [(decode_metadata(item), item) for item in page.objects()]
@@ -105,17 +138,50 @@ class History:
             raise UnreadableError(f"the server answered with {metadata.key} instead of {key}")
         return Version(metadata, item)
 
+    async def state(self, key: str, at: int) -> tuple[Version | None, bool]:
+        """The object as it was, and whether it was in the stream's selection."""
+        if self._stream.selective:
+            if found := await self.version(key, at, selected=True):
+                return found, True
+            return await self.version(key, at), False
+        return await self.version(key, at), True
+
     async def everything(self, at: int) -> dict[str, Known]:
         """Key, uid and version of all the stream's objects at version `at`."""
-        body = await self._ask(self._stream.path, at, accept=METADATA)
+        names = await self._listed(at, {})
+        found = (item.metadata for item in names.items or ())
+        return {each.key: each.known for each in found if self._stream.wants(each.namespace)}
+
+    async def count(self, at: int) -> int | None:
+        """How many objects there were at version `at`: a list of one says how many more there are.
+
+        As cheap in a stream of thousands as in one of ten. None: the server doesn't say.
+        """
+        names = await self._listed(at, {"limit": "1"})
+        rest = names.metadata.remainingItemCount
+        if rest is None and names.metadata.continue_:
+            return None
+        return len(names.items or ()) + (rest or 0)
+
+    async def newest(self) -> int:
+        """etcd's own version now, as a consistent read of this resource has it."""
+        try:
+            names = _names.decode(
+                await self._client.get(self._stream.path, accept=METADATA, paced=False, limit="1")
+            )
+            return int(names.metadata.resourceVersion)
+        except (ApiError, ConnectionLostError, ValueError, RecursionError) as error:
+            raise UnreadableError(str(error)) from error
+
+    async def _listed(self, at: int, query: dict[str, str]) -> _Names:
+        body = await self._ask(self._stream.path, at, self._stream.selectors | query, accept=METADATA)
         try:
             names = _names.decode(body)
         except (msgspec.DecodeError, RecursionError) as error:
             raise UnreadableError(f"the list at {at} is not one: {error}") from error
         if names.metadata.resourceVersion != str(at):
             raise UnreadableError("the server does not list at one version")
-        found = (item.metadata for item in names.items or ())
-        return {each.key: each.known for each in found if self._stream.wants(each.namespace)}
+        return names
 
     async def steps(
         self, begin: int, end: int, *, every: int
@@ -140,14 +206,14 @@ class History:
                 low, before = high, after
         return start, steps
 
-    async def _ask(self, path: str, at: int, *, accept: str = JSON, **selector: str) -> bytes:
+    async def _ask(self, path: str, at: int, query: dict[str, str], *, accept: str = JSON) -> bytes:
         """One list; trouble that may pass is waited out, for as long as the budget allows."""
         backoff = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)
-        query = {**selector, "resourceVersion": str(at), "resourceVersionMatch": "Exact"}
+        query = query | {"resourceVersion": str(at), "resourceVersionMatch": "Exact"}
         tries = 0
         while True:
             if at <= self._compacted:
-                raise UnreadableError("etcd was compacted")
+                raise CompactedError("etcd was compacted")
             if self.exhausted:
                 raise UnreadableError("the budget of requests and seconds is used up")
             self.requests += 1
@@ -165,15 +231,16 @@ class History:
                 if tries >= self._most_tries(error):
                     if error.expired:
                         self._compacted = max(self._compacted, at)
+                        raise CompactedError(str(error)) from error
                     raise UnreadableError(str(error)) from error
                 wait = backoff.next(error.retry_after)
             left = self._deadline - asyncio.get_running_loop().time()
             await asyncio.sleep(min(wait, max(0.0, left)))
 
     def _most_tries(self, error: ApiError) -> int:
-        """How often to ask. For 410 and 504 once more: another replica may know, or know it by now."""
+        """How often to ask. 504: this replica is behind, the next may know; 410 is most often etcd's word."""
         if error.status == 429:
             return self._most
-        if error.status in {500, 502, 503}:
+        if error.status in {500, 502, 503, 504}:
             return TRIES
-        return 2 if error.expired or error.status == 504 else 1
+        return 2 if error.expired else 1

@@ -34,14 +34,14 @@ class ClusterConfig(_Table, frozen=True):
     ] = 4
     recover_max_requests: Annotated[
         int, Meta(ge=0, description="Most requests to read a stream's gap back from history; 0: don't.")
-    ] = 20_000
+    ] = 60_000
     recover_max_seconds: Annotated[
         float, Meta(ge=0, description="How long a stream's gap may be read back from history.")
-    ] = 60.0
+    ] = 120.0
     recover_scan_revisions: Annotated[
         int,
-        Meta(ge=0, description="Most versions of a gap that are listed, to find short-lived objects."),
-    ] = 1000
+        Meta(ge=0, description="Most versions of a gap that are looked at for short-lived objects."),
+    ] = 50_000
     rediscover_seconds: Annotated[
         float, Meta(gt=0, description="How often the server is asked what it serves, for new resources.")
     ] = 60.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import time
@@ -12,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from tests.live.exporting import Process, file_lines, wait_until
 from tests.live.truth import etcd_history, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster
 
-DOWN_SECONDS = 20
+DOWN_SECONDS = int(os.environ.get("KEXPORT_DOWN_SECONDS", "20"))
+pytestmark = pytest.mark.timeout(300 + 2 * DOWN_SECONDS)
+PER_SECOND = 200  # over both writers, if the machine can
 RESOURCES = ("configmaps", "pods", "deployments.apps", "widgets.example.com")
 PREFIXES = {
     "configmaps": "/registry/configmaps/",
@@ -26,6 +30,32 @@ PREFIXES = {
     "deployments.apps": "/registry/deployments/",
     "widgets.example.com": "/registry/example.com/widgets/",
 }
+
+
+def cpu_seconds(name: str, mark: str) -> float:
+    """What processes of this name have used, those whose command line has the mark."""
+    ticks = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            named = (process / "comm").read_text().strip() == name
+            if named and mark in (process / "cmdline").read_text():
+                fields = (process / "stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        except OSError:
+            continue  # it has ended meanwhile
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+class Twin(Writer):
+    """A second writer in the same namespace, with objects of its own."""
+
+    @override
+    def path(self, resource: str, name: str = "") -> str:
+        return super().path(resource, name and f"twin-{name}")
+
+    @override
+    def _body(self, resource: str, name: str) -> dict[str, Any]:
+        return super()._body(resource, f"twin-{name}")
 
 
 class Outage:
@@ -45,24 +75,23 @@ class Outage:
 
     def run(self) -> tuple[Any, list[dict[str, Any]]]:
         """The verdict, and what the gap events say."""
-        count = DOWN_SECONDS * 100
-        seed = random.randrange(1 << 30)
-        writer = Writer(self.cluster.api, self.name, changes=count, per_second=120, seed=seed)
-        writer.prepare()
-        writer.wait_until_quiet()
+        writers = self._writers()
+        writers[0].prepare()
+        writers[0].wait_until_quiet()
         start = self.cluster.etcd.revision()
         self.process.start()
         wait_until(lambda: self.synced(1), seconds=30, what="the streams are synced")
-        writer.start()
+        for writer in writers:
+            writer.start()
         time.sleep(2)
         self.process.kill()
         time.sleep(DOWN_SECONDS / 2)
         self.cluster.api.restart()
-        writer.finish()
-        writer.wait_until_quiet()
+        for writer in writers:
+            writer.finish()
+        writers[0].wait_until_quiet()
         self.cluster.api.restart()
-        self.process.start()
-        wait_until(lambda: self.synced(2), seconds=120, what=f"history is back\n{self.process.tail()}")
+        self._recover()
         truth = self.truth(start)
         wait_until(
             lambda: any(b"end-of-truth" in line for line in file_lines(self.changes)[-20:]),
@@ -72,7 +101,31 @@ class Outage:
         assert self.process.stop() == 0
         lines = file_lines(self.changes)
         gaps = [json.loads(line)["data"]["object"] for line in lines if b"stream.gap" in line]
-        return judge(lines, truth, skip=("snapshot",)), gaps
+        last = max(version for versions in truth.values() for version in versions)
+        told = [line for line in lines if int(json.loads(line)["sequence"]) <= last]  # controllers go on
+        return judge(told, truth, skip=("snapshot",)), gaps
+
+    def _writers(self) -> list[Writer]:
+        seed = random.randrange(1 << 30)
+        print(f"\nseed {seed}")
+        return [
+            kind(self.cluster.api, self.name, changes=DOWN_SECONDS * PER_SECOND // 2,
+                 per_second=PER_SECOND / 2, seed=seed + number)
+            for number, kind in enumerate((Writer, Twin))
+        ]  # fmt: skip
+
+    def _recover(self) -> None:
+        """Start it again; what that takes of the servers' time."""
+        marks = {
+            "kube-apiserver": str(self.cluster.api.folder), "etcd": self.cluster.etcd.client_url,
+            "python": str(self.process.config),
+        }  # fmt: skip
+        cost = {name: cpu_seconds(name, mark) for name, mark in marks.items()}
+        began = time.monotonic()
+        self.process.start()
+        wait_until(lambda: self.synced(2), seconds=240, what=f"history is back\n{self.process.tail()}")
+        spent = {name: round(cpu_seconds(name, marks[name]) - before, 1) for name, before in cost.items()}
+        print(f"recovered in {time.monotonic() - began:.1f} s; CPU seconds {spent}")
 
     def synced(self, times: int) -> bool:
         found = sum(b"stream.synced" in line for line in file_lines(self.changes))
@@ -106,22 +159,23 @@ def outages(tmp_path: Path, fresh_cluster: Cluster) -> Iterator[Any]:
         outage.process.end()
 
 
-def test_every_version_of_twenty_lost_seconds_comes_back(outages: Any) -> None:
-    outage = outages(recover_scan_revisions=20_000)
+def test_every_version_of_a_gap_comes_back_whatever_lived_in_it(outages: Any) -> None:
+    """With the settings that everybody has; KEXPORT_DOWN_SECONDS=180 is the long form."""
+    outage = outages()
     verdict, gaps = outage.run()
-    print(f"\n{verdict}\n{outage.cost()}")
+    print(f"{verdict}\n{outage.cost()}")
     assert verdict.flawless, verdict
-    assert len(gaps) == len(RESOURCES)
+    assert len(gaps) >= len(RESOURCES)  # a long recovery may outlive the watch cache: then another follows
     assert all(gap["complete"] for gap in gaps), gaps
     assert sum(gap["recovered"] for gap in gaps) > DOWN_SECONDS * 50
 
 
-def test_in_a_long_gap_nothing_is_invented_and_its_event_says_that_something_may_be_missing(
+def test_without_a_look_at_each_version_nothing_is_invented_and_its_event_says_that_some_may_be_missing(
     outages: Any,
 ) -> None:
-    outage = outages()
+    outage = outages(recover_scan_revisions=0)
     verdict, gaps = outage.run()
-    print(f"\n{verdict}\n{outage.cost()}")
+    print(f"{verdict}\n{outage.cost()}")
     assert not verdict.invented
     assert not verdict.out_of_order
     assert not any(gap["complete"] or gap["added"] or gap["modified"] or gap["deleted"] for gap in gaps), gaps

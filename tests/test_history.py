@@ -1,0 +1,66 @@
+"""One list at one version: how often it is asked for, and which answers are none."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from kexport.history import History, UnreadableError
+from kexport.testing.cluster import FakeCluster
+from tests.liar import Liar, listing
+from tests.story import STREAM, a_client
+
+A = {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": "5"}
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeCluster]:
+    async with FakeCluster() as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize(("status", "asked"), [(400, 1), (403, 1), (410, 2), (504, 8), (500, 8)])
+async def test_a_refusal_is_believed_after_so_many_requests(
+    fake: FakeCluster, status: int, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kexport.history.FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr("kexport.history.LONGEST_PAUSE_SECONDS", 0.002)
+    fake.fail(status, times=100, path_contains="fieldSelector")
+    async with a_client(fake) as client:
+        history = History(STREAM, client)
+        with pytest.raises(UnreadableError):
+            await history.version("default/a", fake.revision)
+        assert history.requests == asked
+
+
+async def test_retry_after_is_honoured(fake: FakeCluster) -> None:
+    fake.fail(429, times=1, path_contains="fieldSelector", retry_after=1)
+    async with a_client(fake) as client:
+        history = History(STREAM, client)
+        assert await history.version("default/a", fake.revision) is None
+        assert history.seconds >= 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "nonsense",
+        listing("8", A),  # not the version that was asked for: a server that ignores Exact
+        listing("7", A, {**A, "name": "b"}),  # … or the field selector
+        listing("7", {**A, "name": "b"}),
+        listing("7", {"name": "a"}),
+    ],
+)
+async def test_an_answer_to_another_question_is_no_history(answer: Any) -> None:
+    history = History(STREAM, Liar(answer))  # type: ignore[arg-type]
+    with pytest.raises(UnreadableError):
+        await history.version("default/a", 7)
+
+
+@pytest.mark.parametrize("answer", ["nonsense", listing("8", A)])
+async def test_a_list_at_another_version_is_no_history(answer: Any) -> None:
+    history = History(STREAM, Liar(answer))  # type: ignore[arg-type]
+    with pytest.raises(UnreadableError):
+        await history.everything(7)

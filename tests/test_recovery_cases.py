@@ -1,0 +1,76 @@
+"""The cases of recovery that the fake shares with the real server, and what streams learn from each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from kexport.change import Resource, Stream
+from kexport.history import History
+from kexport.kube import Client
+from kexport.ledger import Ledger
+from kexport.testing.cluster import FakeCluster
+from tests.recovery_cases import RecoveryCases
+from tests.shop import Server
+from tests.story import MAPS, STREAM, a_client
+from tests.test_informer import FakeServer
+
+SECRETS = Stream(resource=Resource(group="", version="v1", name="secrets", kind="Secret", namespaced=True))
+LABELLED = Stream(resource=MAPS, label_selector="t=a")
+ONE, OTHER = Stream(resource=MAPS, namespace="one"), Stream(resource=MAPS, namespace="other")
+
+
+class TestRecovery(RecoveryCases):
+    """On the fake."""
+
+    @pytest.fixture
+    async def server(self) -> AsyncIterator[Server]:
+        async with FakeCluster() as fake, aiohttp.ClientSession() as session:
+            yield FakeServer(fake, session)
+
+
+async def learned(mine: tuple[Stream, Client], theirs: tuple[Stream, Client]) -> set[int]:
+    """What one stream knows after another has explained versions 5 and 6."""
+    ledger, explained = Ledger(), {1}
+    async with ledger.entered(mine[0].key), ledger.entered(theirs[0].key), asyncio.TaskGroup() as group:
+        group.create_task(ledger.told(theirs[0].key, History(*theirs), {5, 6}))
+        group.create_task(ledger.told(mine[0].key, History(*mine), explained))
+    return explained
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "useful"),
+    [
+        (STREAM, SECRETS, True),
+        (ONE, OTHER, True),
+        (STREAM, LABELLED, False),  # an object of the one may be one of the other's
+        (STREAM, ONE, False),
+    ],
+)
+async def test_a_version_that_another_resource_explains_needs_no_look(
+    mine: Stream, theirs: Stream, *, useful: bool
+) -> None:
+    async with FakeCluster() as fake, a_client(fake) as client:
+        assert await learned((mine, client), (theirs, client)) == ({1, 5, 6} if useful else {1})
+
+
+@pytest.mark.parametrize("first_revision", [900, 1100])
+async def test_what_is_kept_in_another_etcd_explains_nothing(first_revision: int) -> None:
+    async with (
+        FakeCluster() as fake, FakeCluster(first_revision=first_revision) as events,
+        a_client(fake) as client, a_client(events) as other,
+    ):  # fmt: skip
+        assert await learned((STREAM, client), (SECRETS, other)) == {1}
+
+
+async def test_who_is_slow_is_waited_for_but_not_for_ever_and_the_wait_costs_no_budget() -> None:
+    async with FakeCluster() as fake, a_client(fake, recover_max_seconds=0.2) as client:
+        ledger = Ledger()
+        async with ledger.entered(STREAM.key), ledger.entered(SECRETS.key):
+            history = History(STREAM, client)
+            await ledger.told(STREAM.key, history, set())
+            assert history.seconds >= 0.19
+            assert not history.exhausted
