@@ -1,14 +1,28 @@
-"""The journal's one SQLite file: its tables, and how it is opened. Raises sqlite3.Error as it comes."""
+"""The journal's one SQLite file: its tables, how it is opened, and the checksums that SQLite doesn't keep.
+
+Raises sqlite3.Error as it comes.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+import zlib
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
+
+from kexport.places import Lane, Position
+
 APPLICATION_ID = 0x6B657870  # "kexp"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CHECK_BYTES = 64 << 20  # a whole-file check below this size costs a fraction of a second
 
+_MAY_PASS = frozenset({
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOLFS, sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY,
+})  # fmt: skip
 SERVED = "CREATE TABLE served (key TEXT PRIMARY KEY, resource BLOB NOT NULL) WITHOUT ROWID"
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -17,8 +31,15 @@ CREATE TABLE objects (stream INTEGER NOT NULL, key TEXT NOT NULL, uid TEXT NOT N
                       PRIMARY KEY (stream, key)) WITHOUT ROWID;
 CREATE TABLE chunks (last INTEGER PRIMARY KEY, count INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL);
 {SERVED};
-CREATE TABLE lanes (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL, dropped INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE lanes (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL, dropped INTEGER NOT NULL,
+                    sum INTEGER) WITHOUT ROWID;
 """
+
+
+def may_pass(error: sqlite3.Error) -> bool:
+    """Whether the disk refuses (full, read-only, an I/O error), which says nothing about the file itself."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _MAY_PASS and code != sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 class transaction:  # noqa: N801  (reads as a word where it is used)
@@ -67,6 +88,20 @@ def create(path: Path | str, *, lost: str = "") -> None:
         db.close()
 
 
+def bring_up_to_date(db: sqlite3.Connection) -> None:
+    """Add what a journal of an earlier version lacks."""
+    if "sum" not in {column[1] for column in db.execute("PRAGMA table_info(lanes)")}:
+        with transaction(db):
+            db.execute("ALTER TABLE lanes ADD COLUMN sum INTEGER")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def say_lost(path: Path, lost: str) -> None:
+    """Streams that this journal doesn't know yet are not new: what was known of them is lost."""
+    with closing(connect(path)) as db:
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('lost', ?)", (lost,))
+
+
 def lay_out(db: sqlite3.Connection, *, lost: str = "") -> None:
     """The empty tables; the first two settings only take effect on an empty file."""
     db.execute("PRAGMA page_size = 8192")
@@ -75,3 +110,28 @@ def lay_out(db: sqlite3.Connection, *, lost: str = "") -> None:
     db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     if lost:
         db.execute("INSERT INTO meta VALUES ('lost', ?)", (lost,))
+
+
+def lane_sum(name: str, lane: Lane) -> int:
+    """A checksum of a sink's place: SQLite keeps none, and a place that is too far loses events."""
+    return zlib.crc32(f"{name}/{lane.cursor}/{lane.dropped}".encode())
+
+
+def sealed(key: str, position: Position) -> bytes:
+    """The place as JSON whose last member is a checksum of the rest, and of whose place it is."""
+    text = msgspec.json.encode(position)
+    comma = b"," if len(text) > len(b"{}") else b""
+    return b'%b%b"sum":"%08x"}' % (text[:-1], comma, zlib.crc32(key.encode() + text))
+
+
+def unsealed(key: str, stored: bytes) -> Position:
+    """What `sealed` made; raises sqlite3.DatabaseError, as SQLite does for damage that it notices itself."""
+    try:
+        position = msgspec.json.decode(stored, type=Position)
+        text, found, _ = stored.rpartition(b'"sum":"')
+    except (msgspec.MsgspecError, AttributeError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"the place of the stream {key} cannot be read: {error}") from error
+    plain = text.removesuffix(b",") + b"}"
+    if found and stored != b'%b"sum":"%08x"}' % (text, zlib.crc32(key.encode() + plain)):
+        raise sqlite3.DatabaseError(f"the place of the stream {key} does not match its checksum")
+    return position

@@ -17,7 +17,7 @@ from time import monotonic
 
 from kexport.change import Known, Resource, StreamKey
 from kexport.cursors import Cursors
-from kexport.disk import Disk
+from kexport.disk import RETRY_SECONDS, Disk
 from kexport.errors import ConfigError, JournalError
 from kexport.event import Event
 from kexport.pending import Batch, Pending
@@ -27,13 +27,9 @@ from kexport.retention import Retention
 from kexport.tables import JournalConfig
 from kexport.tally import Tally
 from kexport.telemetry import get_log
-from kexport.waiting import settled, wait_set
+from kexport.waiting import settled
 
 CROWDED_BYTES = 16 << 20  # appended and not yet committed: beyond this the reader waits for the disk
-FULL_COMMIT_BYTES = 1 << 20
-LANE_COMMIT_SECONDS = 0.1  # a cursor that is lost costs repeats only, so it may wait for company
-TICK_SECONDS = 1.0
-RETRY_SECONDS = 1.0
 _log = get_log("journal")
 
 
@@ -49,23 +45,19 @@ class Journal:
         """How each stream's resource was served when it was last followed."""
         self._cursors = Cursors({})
         self._pending = Pending()
-        self._durable = 0  # how many appends are in a finished transaction
         self._appended = 0  # position of the newest appended event
         self.committed = 0  # position of the newest durable event
         self._recent = Recent(config.memory_bytes)
         self.retention: Retention
         self.tally = Tally()
         self._news = asyncio.Condition()
-        self._wanted = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self.failing = ""
 
     @classmethod
     async def open(cls, config: JournalConfig, *, lanes: Sequence[str]) -> Journal:
         """Hold the directory and read the places; raises ConfigError, JournalLockedError, JournalError."""
         journal = cls(config, await Disk.open(config))
         try:
-            await journal._disk.do(journal._load, list(lanes))
+            await journal._disk.attempt(journal._load, list(lanes))
         except BaseException:
             await journal._disk.close()
             raise
@@ -89,6 +81,15 @@ class Journal:
         """Where the journal and what belongs to it lie; None in memory."""
         return self._disk.directory
 
+    @property
+    def failing(self) -> str:
+        """Why it cannot be written at present; "" when it can."""
+        return self._disk.failing
+
+    @failing.setter
+    def failing(self, why: str) -> None:
+        self._disk.failing = why
+
     async def register(self, streams: Iterable[StreamKey], *, cluster_uid: str) -> None:
         """Make room for these streams; `positions` then holds the place of each.
 
@@ -99,33 +100,33 @@ class Journal:
                 f"the journal in {self._config.path} belongs to another cluster (kube-system namespace"
                 f" {self.cluster_uid}, here {cluster_uid}); name another journal.path for this one"
             )
-        await self._disk.do(self._disk.store.register_streams, list(streams), cluster_uid)
+        await self._disk.write(self._disk.store.register_streams, list(streams), cluster_uid)
         self.cluster_uid = self.cluster_uid or cluster_uid
-        stored = await self._disk.do(self._disk.store.positions)
+        stored = await self._disk.write(self._disk.store.positions)
         self.positions = stored | self.positions  # what is here may be newer than what is on disk
 
     async def serve(self, stream: StreamKey, resource: Resource | None) -> None:
         """Remember how this stream's resource is served; None: it is not any more."""
-        await self._disk.do(self._disk.store.serve, stream, resource)
+        await self._disk.write(self._disk.store.serve, stream, resource)
         self.served.pop(stream, None)
         if resource:
             self.served[stream] = resource
 
     async def begin_anew(self, cluster_uid: str, reason: str) -> None:
         """Forget all places and objects: they are of another cluster. Stored events are still delivered."""
-        await self._disk.do(self._disk.store.begin_anew, cluster_uid, reason)
+        await self._disk.write(self._disk.store.begin_anew, cluster_uid, reason)
         self.cluster_uid, self.served, self.positions = cluster_uid, {}, {}
 
     async def add_lane(self, name: str) -> None:
         """Make room for a sink that came later; it begins behind the newest event."""
         await self.flush()
-        await self._disk.do(self._disk.store.register_lanes, [name])
-        self._cursors.add(name, (await self._disk.do(self._disk.store.lanes))[name])
+        await self._disk.write(self._disk.store.register_lanes, [name])
+        self._cursors.add(name, (await self._disk.write(self._disk.store.lanes))[name])
 
     async def remove_lane(self, name: str) -> None:
         """Forget the place of a sink that is no longer configured, so that it holds nothing any more."""
         self._cursors.remove(name)
-        await self._disk.do(self._disk.store.forget_lanes, list(self._cursors.all()))
+        await self._disk.write(self._disk.store.forget_lanes, list(self._cursors.all()))
 
     # -- the informers' side ------------------------------------------------------------------------------
 
@@ -147,9 +148,6 @@ class Journal:
         self._pending.add(stream, events, objects, position)
         if position:
             self.positions[stream] = position
-        self._wanted.set()
-        if self._pending.size >= FULL_COMMIT_BYTES:
-            self._hurry.set()
 
     @property
     def crowded(self) -> bool:
@@ -169,15 +167,14 @@ class Journal:
     async def flush(self) -> None:
         """Wait until all that was appended before is durable."""
         target = self._pending.number
-        self._hurry.set()
-        self._wanted.set()
+        self._pending.hurry()
         async with self._news:
-            await self._news.wait_for(lambda: self._durable >= target)
+            await self._news.wait_for(lambda: self._pending.durable >= target)
 
     async def known(self, stream: StreamKey) -> dict[str, Known]:
         """The index of one stream as of now: key -> uid and resourceVersion."""
         await self.flush()
-        return await self._disk.do(self._disk.store.known, stream)
+        return await self._disk.write(self._disk.store.known, stream)
 
     # -- the lanes' side ----------------------------------------------------------------------------------
 
@@ -189,13 +186,13 @@ class Journal:
         lane = self._cursors[name]
         if cursor > lane.cursor:
             self._cursors.set(name, lane._replace(cursor=cursor))
-            self._wanted.set()
+            self._pending.wake()
 
     def told(self, name: str, dropped: int) -> None:
         """The sink has been told, durably, that `dropped` events were given up."""
         lane = self._cursors[name]
         self._cursors.set(name, lane._replace(dropped=lane.dropped - dropped))
-        self._wanted.set()
+        self._pending.wake()
 
     async def delivered(self, name: str) -> None:
         """Wait until this lane is done with everything durable."""
@@ -217,50 +214,38 @@ class Journal:
     # -- the writer ---------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Commit what gathers, for ever; raises JournalError when the file turns out to be damaged."""
+        """Commit what gathers, for ever; raises JournalError when the file is damaged, or gone."""
         while True:
-            await self._gather()
+            await self._pending.gather(self._cursors, self._config.commit_seconds)
             await self._commit()
             await self._trim()
             async with self._news:
                 self._news.notify_all()
-
-    async def _gather(self) -> None:
-        """Wait for something to write, and a moment longer for company."""
-        await wait_set(self._wanted, TICK_SECONDS)
-        self._wanted.clear()
-        deadline = monotonic() + LANE_COMMIT_SECONDS
-        while self._idle and (left := deadline - monotonic()) > 0 and self._cursors.dirty:
-            await wait_set(self._wanted, left)
-            self._wanted.clear()
-        if not self._idle:
-            await wait_set(self._hurry, self._config.commit_seconds)
 
     async def _commit(self) -> None:
         """Write what has gathered, however long the disk refuses; nothing newer is reported or shown before.
 
         A cancellation waits for the transaction under way, so that nobody has to guess whether it went in.
         """
-        if self._idle and not self._cursors.dirty:
+        if self._pending.idle and not self._cursors.dirty and not self._disk.failing:
+            await self._disk.do(self._disk.look)
             return
-        batch = self._take()
+        batch = self._pending.take(last=self.committed, lanes=self._cursors.take())
         while True:
             started = monotonic()
-            work = self._disk.do(self._disk.store.commit, batch.commit)
+            work = self._disk.do(self._disk.commit, batch.commit)
             cancelled = await settled(work)
             try:
                 stored = work.result()
-            except sqlite3.OperationalError as error:  # full, read-only, I/O error: may pass
-                self._fail(error)
-                if cancelled:
-                    self._give_back(batch)
-                    raise asyncio.CancelledError from error
-                await asyncio.sleep(RETRY_SECONDS)
             except sqlite3.DatabaseError as error:
-                raise JournalError(
-                    f"the journal in {self._config.path} is damaged ({error});"
-                    " start again, and it is set aside"
-                ) from error
+                self._disk.refuse(error)
+                if cancelled:  # `close` tries once more
+                    self._pending.give_back(batch)
+                    self._cursors.dirty |= set(batch.commit.lanes) & set(self._cursors.all())
+                    raise asyncio.CancelledError from error
+                if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    await self._make_room()
+                await asyncio.sleep(RETRY_SECONDS)
             else:
                 self.tally.commits.observe(monotonic() - started)
                 self._landed(batch, stored)
@@ -268,46 +253,47 @@ class Journal:
                     raise asyncio.CancelledError
                 return
 
-    @property
-    def _idle(self) -> bool:
-        return self._durable == self._pending.number
-
-    def _take(self) -> Batch:
-        self._hurry.clear()
-        return self._pending.take(last=self.committed, lanes=self._cursors.take())
-
-    def _give_back(self, batch: Batch) -> None:
-        """The process is stopping and the disk refuses: `close` tries once more."""
-        self._pending.give_back(batch)
-        self._cursors.dirty |= set(batch.commit.lanes) & set(self._cursors.all())
-
     def _landed(self, batch: Batch, stored: int) -> None:
         self.retention.bytes += stored
-        self._durable = batch.number
+        self._pending.durable = batch.number
         if batch.events:
             self._recent.append(batch.events, batch.size)
             self.committed = batch.events[-1].position
-        if self.failing:
-            _log.info("the journal can be written again")
-        self.failing = ""
+        self._disk.accept()
 
-    def _fail(self, error: sqlite3.Error) -> None:
-        if not self.failing:
-            _log.error("cannot write the journal; reading is paused until it can", error=error)
-        self.failing = str(error)
+    async def _make_room(self) -> None:
+        """The disk is full: events that are only kept for replay give way."""
+        try:
+            await self._disk.do(self.retention.give_way, self._cursors.passed(self.committed))
+        except sqlite3.DatabaseError as error:
+            self._disk.judge(error)
 
     async def _trim(self) -> None:
         self._recent.shorten(self._cursors.passed(self.committed))
         if not self.retention.due:
             return
         before = self._cursors.all()
-        overrun = await self._disk.do(self.retention.trim, before, self.committed)
-        self.tally.marks.forget(self.retention.first)
-        self._cursors.overrun(before, overrun)
+        work = self._disk.do(self.retention.trim, before, self.committed)
+        cancelled = await settled(work)
+        try:
+            self._cursors.overrun(before, work.result())
+            self.tally.marks.forget(self.retention.first)
+        except sqlite3.DatabaseError as error:
+            self._disk.judge(error)
+            _log.warning("cannot tidy the journal; tried again", error=error)
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def close(self) -> None:
-        """Commit what is left, then let go of the file and the directory; call after `run` has ended."""
+        """Commit what is left, then let go of the file and the directory; call after `run` has ended.
+
+        Where the disk still refuses, it is left: what is not durable was not reported, and is read again.
+        """
         try:
-            await self._commit()
+            if not self._disk.lost and not (self._pending.idle and not self._cursors.dirty):
+                batch = self._pending.take(last=self.committed, lanes=self._cursors.take())
+                self._landed(batch, await self._disk.attempt(self._disk.commit, batch.commit))
+        except JournalError as error:
+            _log.error("what came last is not in the journal; it is read again after the start", error=error)
         finally:
             await self._disk.close()

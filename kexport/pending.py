@@ -1,13 +1,22 @@
-"""What was appended to the journal and is not in a transaction yet."""
+"""What was appended to the journal and is not in a transaction yet, and when it is time for one."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
+from time import monotonic
 from typing import NamedTuple
 
 from kexport.change import Known, StreamKey
+from kexport.cursors import Cursors
 from kexport.event import Event
 from kexport.places import Commit, Lane, Position
+from kexport.waiting import wait_set
+
+FULL_COMMIT_BYTES = 1 << 20
+LANE_COMMIT_SECONDS = 0.1  # a cursor that is lost costs repeats only, so it may wait for company
+PLACE_COMMIT_SECONDS = 1.0  # so may a stream's place without events: bookmarks of many streams share a commit
+TICK_SECONDS = 1.0
 
 
 class Batch(NamedTuple):
@@ -26,7 +35,12 @@ class Pending:
         self.size = 0
         """Bytes of the events."""
         self.number = 0
-        """How many appends there were since the start."""
+        """How many appends there were since the start, …"""
+        self.durable = 0
+        """… and how many of them are in a finished transaction."""
+        self._gathered_at = 0.0  # when the last transaction that had to be soon was due
+        self._wanted = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._events: list[Event] = []
         self._objects: dict[StreamKey, dict[str, Known | None]] = {}
         self._positions: dict[StreamKey, Position] = {}
@@ -46,9 +60,50 @@ class Pending:
         if position:
             self._positions[stream] = position
         self.number += 1
+        self.wake()
+        if self.size >= FULL_COMMIT_BYTES:
+            self._hurry.set()
+
+    @property
+    def idle(self) -> bool:
+        return self.durable == self.number
+
+    @property
+    def _urgent(self) -> bool:
+        """Whether something waits that lanes or the index want, or somebody who asked."""
+        return bool(self._events or self._objects) or self._hurry.is_set()
+
+    def wake(self) -> None:
+        """There is something to write."""
+        self._wanted.set()
+
+    def hurry(self) -> None:
+        """Somebody waits for what was appended."""
+        self._hurry.set()
+        self._wanted.set()
+
+    async def gather(self, cursors: Cursors, commit_seconds: float) -> None:
+        """Wait for something to write. What comes after a pause is written at once.
+
+        Under load company gathers by itself: transactions begin `commit_seconds` apart, or are full.
+        """
+        await wait_set(self._wanted, TICK_SECONDS)
+        self._wanted.clear()
+        began = monotonic()
+        while not self._urgent and (cursors.dirty or not self.idle):
+            patience = LANE_COMMIT_SECONDS if cursors.dirty else PLACE_COMMIT_SECONDS
+            if (left := began + patience - monotonic()) <= 0:
+                return
+            await wait_set(self._wanted, left)
+            self._wanted.clear()
+        if self._urgent:
+            if (left := self._gathered_at + commit_seconds - monotonic()) > 0:
+                await wait_set(self._hurry, left)
+            self._gathered_at = monotonic()
 
     def take(self, *, last: int, lanes: Mapping[str, Lane]) -> Batch:
         """Everything so far, to follow the event at position `last`."""
+        self._hurry.clear()
         lines = [event.line for event in self._events]
         commit = Commit(last, lines, self._positions, self._objects, lanes)
         batch = Batch(commit, self._events, self.size, self.number)

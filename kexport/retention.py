@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -19,6 +20,7 @@ class Retention:
         self._config = config
         self._store = store
         self._trimmed_at = 0.0
+        self._overrun: dict[str, Lane] = {}
         self.bytes = store.size()
         self.first = 0
         """The position behind which the oldest stored event stands."""
@@ -45,17 +47,22 @@ class Retention:
         """Delete what may go; the lanes that were overrun, at their new places (`drop_oldest` only)."""
         self._trimmed_at = time.monotonic()
         passed = min((lane.cursor for lane in lanes.values()), default=newest)
-        # History kept for replay gives way when the room is needed.
-        before = time.time() + 1 if self.over else time.time() - self._config.keep_seconds
+        # History kept for replay gives way when the room is needed, whatever its age: clocks are set back.
+        before = math.inf if self.over else time.time() - self._config.keep_seconds
         self.bytes -= self._store.trim(passed=passed, before=before)
-        overrun: dict[str, Lane] = {}
         while self.over and self._config.when_full == "drop_oldest":
-            dropped = self._drop_oldest({**lanes, **overrun}, newest)
+            dropped = self._drop_oldest({**lanes, **self._overrun}, newest)
             if dropped is None:
                 break
-            overrun |= dropped
+            self._overrun |= dropped  # kept: when the disk fails half way, the next call tells it
         self._look()
+        overrun, self._overrun = self._overrun, {}
         return overrun
+
+    def give_way(self, passed: int) -> None:
+        """The disk is full: what every lane has makes room for what is new."""
+        self.bytes -= self._store.trim(passed=passed, before=math.inf)
+        self._look()
 
     def _drop_oldest(self, lanes: Mapping[str, Lane], newest: int) -> dict[str, Lane] | None:
         """Give up the oldest chunk, and count it for every lane that still wanted it."""
@@ -70,5 +77,5 @@ class Retention:
         }
         # The places first: a crash in between counts nothing twice.
         self._store.commit(Commit(newest, lanes=overrun))
-        self.bytes -= self._store.trim(passed=last, before=time.time() + 1, most=1)
+        self.bytes -= self._store.trim(passed=last, before=math.inf, most=1)
         return overrun

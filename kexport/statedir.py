@@ -11,15 +11,22 @@ import os
 import secrets
 import sqlite3
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from kexport import database
-from kexport.errors import ConfigError, JournalLockedError
+from kexport.errors import ConfigError, JournalError, JournalLockedError
+from kexport.store import Store
 from kexport.telemetry import get_log
 
 FILE = "journal.db"
 KEY_FILE = "redaction.key"
+OPEN_FILE = "open"  # there while the journal is in use, and after a crash
+CONDEMNED_FILE = "journal.db-damage"  # what a running process found to be wrong with the journal
+_COMPANIONS = frozenset({".db-wal", ".db-shm", ".db-damage"})
 _MAGIC = b"SQLite format 3\x00"
 _log = get_log("journal")
 
@@ -34,6 +41,10 @@ class StateDir(NamedTuple):
     def file(self) -> Path:
         return self.path / FILE
 
+    @property
+    def log(self) -> Path:
+        return self.path / f"{FILE}-wal"
+
     def release(self) -> None:
         os.close(self.lock)
 
@@ -45,10 +56,7 @@ def hold(path: Path) -> StateDir:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(
-            f"journal.path: cannot write to the state directory {path}: {error.strerror};"
-            " make it writable, or name another"
-        ) from error
+        raise _cannot(path, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -57,24 +65,79 @@ def hold(path: Path) -> StateDir:
         raise JournalLockedError(
             f"the journal in {path} is in use by process {holder}; stop it, or name another journal.path"
         ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        os.close(descriptor)
+        raise _cannot(path, error) from error
     return StateDir(path, descriptor)
 
 
 def prepare(directory: StateDir) -> None:
     """See to it that the journal's file is there and sound; one that isn't is set aside, loudly.
 
-    Raises ConfigError for a file of a newer version, which must not be touched.
+    Raises ConfigError for a file of a newer version, which must not be touched, and JournalError when the
+    disk refuses: that says nothing about the file.
     """
+    try:
+        _prepare(directory)
+        mark_closed(directory)  # looking into the file tidied it up
+    except OSError as error:
+        raise _cannot(directory.path, error) from error
+    except sqlite3.DatabaseError as error:
+        raise JournalError(
+            f"the journal in {directory.path} cannot be opened: {error};"
+            " make room, or mend the disk, and start again: the file stays as it is"
+        ) from error
+
+
+def _prepare(directory: StateDir) -> None:
     if not directory.file.exists():
         # A first start has no history to lose. A key or a write-ahead log says that there was one.
         had_one = _leftovers(directory) or (directory.path / KEY_FILE).exists()
         _create(directory, lost=_set_aside(directory, "file missing") if had_one else "")
         return
-    problem = _problem(directory.file)
+    # Asked first, since to look into the file makes a new one.
+    log_missing = _crashed(directory) and not directory.log.exists()
+    problem = _condemned(directory) or _problem(directory.file)
     if problem:
         _create(directory, lost=_set_aside(directory, problem))
+    elif log_missing:
+        _log.error("the journal's write-ahead log is missing: what was committed last is gone")
+        database.say_lost(directory.file, "write-ahead log missing")
+
+
+def condemn(directory: StateDir, problem: str) -> None:
+    """A process that runs found damage: the next start shall not trust the file, even if it looks sound."""
+    with suppress(OSError):
+        (directory.path / CONDEMNED_FILE).write_text(problem)
+        _sync(directory.path)
+
+
+def _condemned(directory: StateDir) -> str:
+    try:
+        problem = (directory.path / CONDEMNED_FILE).read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return f"damaged: {problem}"
+
+
+def mark_open(directory: StateDir) -> None:
+    """From now on, also after a crash, there is a write-ahead log beside the file."""
+    (directory.path / OPEN_FILE).touch(mode=0o600)
+    _sync(directory.path)
+
+
+def _crashed(directory: StateDir) -> bool:
+    return (directory.path / OPEN_FILE).exists()
+
+
+def mark_closed(directory: StateDir) -> None:
+    """The journal is being closed, and its write-ahead log will go: say so first."""
+    with suppress(OSError):
+        (directory.path / OPEN_FILE).unlink(missing_ok=True)
+        _sync(directory.path)
 
 
 def redaction_key(path: Path) -> bytes:
@@ -84,21 +147,26 @@ def redaction_key(path: Path) -> bytes:
     """
     file = path / KEY_FILE
     try:
-        key = file.read_bytes()
-    except FileNotFoundError:
-        key = secrets.token_bytes(32)
-        fresh = file.with_suffix(".new")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(key)
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.rename(file)
-        _sync(path)
+        key = file.read_bytes() if file.exists() else _make_key(file)
     except OSError as error:
-        raise ConfigError(f"cannot read the redaction key {file}: {error.strerror}") from error
+        raise ConfigError(
+            f"cannot read or make the redaction key {file}: {error.strerror}; make it accessible"
+        ) from error
     if len(key) != 32:
         raise ConfigError(f"the redaction key {file} has {len(key)} bytes, not 32; restore it, or delete it")
+    return key
+
+
+def _make_key(file: Path) -> bytes:
+    key = secrets.token_bytes(32)
+    fresh = file.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
+        out.write(key)
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.rename(file)
+    _sync(file.parent)
     return key
 
 
@@ -107,17 +175,14 @@ def _create(directory: StateDir, *, lost: str) -> None:
     fresh = directory.path / f"{FILE}.new"
     for leftover in directory.path.glob(f"{FILE}.new*"):
         leftover.unlink()
-    try:
-        database.create(fresh, lost=lost)
-    except sqlite3.Error as error:
-        raise ConfigError(f"journal.path: cannot create {fresh}: {error}") from error
+    database.create(fresh, lost=lost)
     fresh.chmod(0o600)
     fresh.rename(directory.file)
     _sync(directory.path)
 
 
 def _leftovers(directory: StateDir) -> list[Path]:
-    return [path for path in directory.path.glob(f"{FILE}-*") if path.suffix in {".db-wal", ".db-shm"}]
+    return [path for path in directory.path.glob(f"{FILE}-*") if path.suffix in _COMPANIONS]
 
 
 def _set_aside(directory: StateDir, problem: str) -> str:
@@ -145,15 +210,14 @@ def _problem(path: Path) -> str:
     if int.from_bytes(head[68:72], "big") != database.APPLICATION_ID:
         return "an SQLite file of another program"
     try:
-        db = database.connect(path)
+        with closing(database.connect(path)) as db:
+            return _examine(db, path)
     except sqlite3.DatabaseError as error:
+        if database.may_pass(error):
+            raise
         return f"damaged: {error}"
-    try:
-        return _examine(db, path)
-    except sqlite3.DatabaseError as error:
+    except (ValueError, TypeError, msgspec.MsgspecError) as error:
         return f"damaged: {error}"
-    finally:
-        db.close()
 
 
 def _examine(db: sqlite3.Connection, path: Path) -> str:
@@ -168,10 +232,18 @@ def _examine(db: sqlite3.Connection, path: Path) -> str:
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             return f"damaged: {verdict}"
-    for table in ("meta", "streams", "lanes"):
-        db.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  (names from the line above)
-    db.execute("SELECT max(last), total(count) FROM chunks").fetchone()
-    return ""
+    store = Store(db)
+    store.positions(), store.served()
+    newest = store.last()
+    ahead = [name for name, lane in store.lanes().items() if lane.cursor > newest]
+    return f"damaged: the sinks {ahead} are ahead of the newest event, {newest}" if ahead else ""
+
+
+def _cannot(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"journal.path: cannot write to the state directory {path}: {error.strerror};"
+        " make it writable, or name another"
+    )
 
 
 def _sync(directory: Path) -> None:

@@ -8,6 +8,7 @@ event, so that "what comes after position N" is one seek.
 from __future__ import annotations
 
 import sqlite3
+import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -16,11 +17,16 @@ import msgspec
 import zstandard
 
 from kexport.change import Known, Resource, StreamKey
-from kexport.database import SERVED, transaction
+from kexport.database import SERVED, lane_sum, may_pass, sealed, transaction, unsealed
 from kexport.errors import DamagedChunkError
 from kexport.places import Commit, Lane, Position, Resync
 
-CHUNK_BYTES = 1 << 20
+# zstd finds what repeats within its window and a chunk. Where pods of 200 owners take turns, this takes
+# 0.71 times the bytes of 1 MB with level 1's own window (512 KB), in the same time.
+CHUNK_BYTES = 2 << 20
+_ZSTD = zstandard.ZstdCompressionParameters.from_level(1, window_log=21, hash_log=15, write_checksum=True)
+_SEAL = struct.Struct("<IIQI")
+_SEAL_MAGIC = 0x184D2A5B  # a skippable frame: to zstd it says nothing
 
 
 class Chunk(NamedTuple):
@@ -35,7 +41,7 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        self._zstd = zstandard.ZstdCompressor(level=1, write_checksum=True)
+        self._zstd = zstandard.ZstdCompressor(compression_params=_ZSTD)
         self._streams: dict[str, int] = dict(self._db.execute("SELECT key, id FROM streams"))
 
     def close(self) -> None:
@@ -49,13 +55,15 @@ class Store:
 
     def positions(self) -> dict[StreamKey, Position]:
         rows = self._db.execute("SELECT key, position FROM streams")
-        return {StreamKey(key): msgspec.json.decode(text, type=Position) for key, text in rows}
+        return {StreamKey(key): unsealed(key, text) for key, text in rows}
 
     def lanes(self) -> dict[str, Lane]:
-        return {
-            name: Lane(cursor, dropped)
-            for name, cursor, dropped in self._db.execute("SELECT name, cursor, dropped FROM lanes")
-        }
+        lanes = {}
+        for name, cursor, dropped, *summed in self._db.execute("SELECT * FROM lanes"):
+            lanes[name] = Lane(cursor, dropped)
+            if any(summed) and summed != [lane_sum(name, lanes[name])]:
+                raise sqlite3.DatabaseError(f"the place of the sink {name} does not match its checksum")
+        return lanes
 
     def served(self) -> dict[StreamKey, Resource]:
         """How each stream's resource was last served; a journal of before 0.2 doesn't know."""
@@ -89,7 +97,7 @@ class Store:
         with transaction(self._db):
             self._db.executemany(
                 "INSERT OR IGNORE INTO streams (key, position) VALUES (?, ?)",
-                [(key, msgspec.json.encode(start)) for key in keys],
+                [(key, sealed(key, start)) for key in keys],
             )
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('cluster', ?)", (cluster_uid,))
             self._db.execute("DELETE FROM meta WHERE (name = 'lost' AND ?) OR value = ''", (bool(keys),))
@@ -105,11 +113,14 @@ class Store:
 
     def begin_anew(self, cluster_uid: str, reason: str) -> None:
         """Forget every stream's place and objects: they are another cluster's. Events and lanes stay."""
-        start = msgspec.json.encode(Position(resync=Resync(reason=reason)))
+        start = Position(resync=Resync(reason=reason))
         with transaction(self._db):
             self._db.execute("DELETE FROM objects")
             self._db.execute("DELETE FROM served")
-            self._db.execute("UPDATE streams SET position = ?", (start,))
+            self._db.executemany(
+                "UPDATE streams SET position = ? WHERE key = ?",
+                [(sealed(key, start), key) for key in self._streams],
+            )
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cluster', ?)", (cluster_uid,))
 
     def register_lanes(self, lanes: Iterable[str]) -> None:
@@ -117,7 +128,8 @@ class Store:
         newest = self.last()
         with transaction(self._db):
             self._db.executemany(
-                "INSERT OR IGNORE INTO lanes VALUES (?, ?, 0)", [(name, newest) for name in lanes]
+                "INSERT OR IGNORE INTO lanes (name, cursor, dropped, sum) VALUES (?, ?, 0, ?)",
+                [(name, newest, lane_sum(name, Lane(newest))) for name in lanes],
             )
 
     def forget_lanes(self, keep: Iterable[str]) -> list[str]:
@@ -130,7 +142,7 @@ class Store:
     def commit(self, commit: Commit) -> int:
         """Write it all, durably, or nothing; the bytes that the chunks took."""
         frames = [
-            (last, len(lines), self._zstd.compress(b"\n".join(lines)))
+            (last, len(lines), _seal(last, len(lines)) + self._zstd.compress(b"\n".join(lines)))
             for last, lines in _chunks(commit.last, commit.lines)
         ]
         now = time.time()
@@ -143,18 +155,19 @@ class Store:
                 self._index(self._streams[stream], objects)
             self._db.executemany(
                 "UPDATE streams SET position = ? WHERE key = ?",
-                [(msgspec.json.encode(place), key) for key, place in commit.positions.items()],
+                [(sealed(key, place), key) for key, place in commit.positions.items()],
             )
             self._db.executemany(
-                "UPDATE lanes SET cursor = ?, dropped = ? WHERE name = ?",
-                [(lane.cursor, lane.dropped, name) for name, lane in commit.lanes.items()],
+                "UPDATE lanes SET cursor = ?, dropped = ?, sum = ? WHERE name = ?",
+                [(*lane, lane_sum(name, lane), name) for name, lane in commit.lanes.items()],
             )
         return sum(len(data) for _, _, data in frames)
 
     def _index(self, stream: int, objects: Mapping[str, Known | None]) -> None:
         self._db.executemany(
             "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)",
-            [(stream, key, known.uid, known.version) for key, known in objects.items() if known],
+            # In the tree's order: else, with many objects, each row loads a page that another threw out.
+            sorted((stream, key, known.uid, known.version) for key, known in objects.items() if known),
         )
         self._db.executemany(
             "DELETE FROM objects WHERE stream = ? AND key = ?",
@@ -193,26 +206,64 @@ class Store:
         """
         chunks: list[Chunk] = []
         total = 0
-        for last, count, data in self._db.execute(
-            "SELECT last, count, data FROM chunks WHERE last > ? ORDER BY last LIMIT 64", (after,)
-        ):
+        rows = self._db.execute(
+            "SELECT last, count FROM chunks WHERE last > ? ORDER BY last LIMIT 64", (after,)
+        ).fetchall()
+        for last, count in rows:
             try:
-                chunks.append(Chunk(last, _unpack(last, count, data)))
+                self._look_for_hole(chunks[-1].last if chunks else after, last, count)
+                lines = self._lines(last, count)
             except DamagedChunkError:
                 if not chunks:
                     raise
                 break
-            total += sum(map(len, chunks[-1].lines))
+            if lines is None:
+                break
+            chunks.append(Chunk(last, lines))
+            total += sum(map(len, lines))
             if total >= most_bytes:
                 break
         return chunks
 
+    def _look_for_hole(self, after: int, last: int, count: int) -> None:
+        """Stored events follow each other. Only before the oldest some may be missing: they were given up."""
+        missing = last - count - after
+        if missing <= 0 or not self._db.execute("SELECT 1 FROM chunks WHERE last <= ?", (after,)).fetchone():
+            return
+        raise DamagedChunkError(
+            f"the journal's events {after + 1} to {last - count} are missing",
+            last=last - count,
+            count=missing,
+        )
 
-def _unpack(last: int, count: int, data: bytes) -> list[bytes]:
+    def _lines(self, last: int, count: int) -> list[bytes] | None:
+        """The lines of one chunk; None when it was deleted meanwhile."""
+        try:
+            row = self._db.execute("SELECT data FROM chunks WHERE last = ?", (last,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            if may_pass(error):
+                raise
+            raise DamagedChunkError(
+                f"the journal's chunk that ends at event {last} is damaged: {error}", last=last, count=count
+            ) from error
+        return unpack(last, count, row[0]) if row else None
+
+
+def _seal(last: int, count: int) -> bytes:
+    """Says inside the chunk which events it holds, since the row's own key has no checksum."""
+    return _SEAL.pack(_SEAL_MAGIC, _SEAL.size - 8, last, count)
+
+
+def unpack(last: int, count: int, data: bytes) -> list[bytes]:
     place = f"the journal's chunk that ends at event {last}"
+    seal = _seal(last, count)
     try:
+        if data[:4] == seal[:4]:  # a journal of before 0.2 has none
+            if not data.startswith(seal):
+                raise DamagedChunkError(f"{place} holds other events", last=last, count=count)
+            data = data[len(seal) :]
         lines = zstandard.ZstdDecompressor().decompress(data).split(b"\n")
-    except zstandard.ZstdError as error:
+    except (zstandard.ZstdError, TypeError, MemoryError) as error:
         raise DamagedChunkError(f"{place} is damaged: {error}", last=last, count=count) from error
     if len(lines) != count:
         raise DamagedChunkError(f"{place} has {len(lines)} of {count} events", last=last, count=count)

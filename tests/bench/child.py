@@ -115,12 +115,19 @@ class Child:
 class StubServer:
     """The stub in a process of its own, ready when the block begins."""
 
-    def __init__(self, *resources: Served, bookmark_seconds: float = 10.0, watch_list: bool = False) -> None:
+    def __init__(
+        self,
+        *resources: Served,
+        bookmark_seconds: float = 10.0,
+        watch_list: bool = False,
+        moving: bool = False,
+    ) -> None:
         self._spec = json.dumps(
             {
                 "resources": [each._asdict() for each in resources],
                 "bookmark_seconds": bookmark_seconds,
                 "watch_list": watch_list,
+                "moving": moving,
             }
         )
 

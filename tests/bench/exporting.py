@@ -67,6 +67,7 @@ class Exporter(Child):
         document = {
             "cluster": cluster,
             "journal": {"path": str(folder / "state")},
+            "http": {"listen": "127.0.0.1:0"},  # several run side by side
             "resources": [{"resource": name} for name in resources],
             "transforms": list(transforms),
             "sinks": {name: dict(settings) for name, settings in sinks.items()},

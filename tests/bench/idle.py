@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 
 from tests.bench.child import StubServer
 from tests.bench.exporting import PODS, WIDGETS, Bench, Exporter, report
 from tests.bench.far_ends import FarEnds
 
 STREAMS = (1, 3, 50, 500)
-LOOK_SECONDS = 20.0
-BOOKMARK_SECONDS = 10.0
+BOOKMARK_SECONDS = 60.0  # as a real API server; a look of the same length has one of each stream
+SETTLE_SECONDS = 10.0
 
 
 def idle(bench: Bench, ends: FarEnds) -> None:
-    """Streams whose only news are bookmarks, every 10 s: six times as many as a real server sends."""
-    for streams in STREAMS:
-        bench.rows.add("idle", f"{streams} streams", **_looked_on(bench, ends, streams))
-
-
-def _looked_on(bench: Bench, ends: FarEnds, streams: int) -> dict[str, float]:
-    folder = bench.new_folder("idle")
-    served = [WIDGETS._replace(name=f"widgets{number}", objects=1) for number in range(streams)]
-    seconds = bench.seconds(LOOK_SECONDS)
-    with StubServer(*served, bookmark_seconds=BOOKMARK_SECONDS * seconds / LOOK_SECONDS) as stub:
-        sinks = {"file": ends.sink("file", folder)}
-        with Exporter(folder, stub.url, [f"*.{WIDGETS.group}"], sinks) as exporter:
-            exporter.wait_until(
-                lambda: len(stub.state()["opened"]) >= streams, seconds=120, what="every stream is watched"
-            )
-            exporter.wait_delivered(streams)
-            time.sleep(seconds / 4)  # what the start left to do is no part of it
-            before, began = exporter.cpu_seconds(), time.monotonic()
-            time.sleep(seconds)
-            used = exporter.cpu_seconds() - before
+    """Streams whose only news are bookmarks. All sizes are looked at together: none of them does much."""
+    seconds = bench.seconds(BOOKMARK_SECONDS)
+    with ExitStack() as running:
+        exporters = {count: _following(bench, ends, count, seconds, running) for count in STREAMS}
+        time.sleep(min(seconds, SETTLE_SECONDS))  # what the start left to do is no part of it
+        began = time.monotonic()
+        before = {count: exporter.cpu_seconds() for count, exporter in exporters.items()}
+        time.sleep(seconds)
+        for count, exporter in exporters.items():
+            used = exporter.cpu_seconds() - before[count]
             percent = 100 * used / (time.monotonic() - began)
             rss = exporter.memory_mb()
             cost = exporter.stop()
-    return {"cpu_percent": percent, "rss_mb": rss, "peak_mb": cost.peak_mb}
+            figures = {"cpu_percent": percent, "rss_mb": rss, "peak_mb": cost.peak_mb}
+            bench.rows.add("idle", f"{count} streams", **figures)
+
+
+def _following(
+    bench: Bench, ends: FarEnds, streams: int, bookmark_seconds: float, running: ExitStack
+) -> Exporter:
+    """A kexport that has listed and watches so many streams, until `running` ends."""
+    folder = bench.new_folder("idle")
+    served = [WIDGETS._replace(name=f"widgets{number}", objects=1) for number in range(streams)]
+    stub = running.enter_context(StubServer(*served, bookmark_seconds=bookmark_seconds, moving=True))
+    sinks = {"file": ends.sink("file", folder)}
+    exporter = running.enter_context(Exporter(folder, stub.url, [f"*.{WIDGETS.group}"], sinks))
+    exporter.wait_until(
+        lambda: len(stub.state()["opened"]) >= streams, seconds=120, what="every stream is watched"
+    )
+    exporter.wait_delivered(streams)
+    return exporter
 
 
 def start(bench: Bench, ends: FarEnds) -> None:

@@ -53,7 +53,9 @@ class Stub(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, resources: list[Served], *, bookmark_seconds: float, watch_list: bool) -> None:
+    def __init__(
+        self, resources: list[Served], *, bookmark_seconds: float, watch_list: bool, moving: bool
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.resources = {each.path: each for each in resources}
         shapes: dict[tuple[str, int], Shape] = {}
@@ -65,6 +67,7 @@ class Stub(ThreadingHTTPServer):
             self.shapes[path] = shapes[each.shape, each.objects]
         self.bookmark_seconds = bookmark_seconds
         self.watch_list = watch_list
+        self.moving = moving  # each bookmark is a version later, as where other resources change
         self.lock = threading.Lock()
         self.opened: list[float] = []
         self.ended: list[float] = []
@@ -73,6 +76,11 @@ class Stub(ThreadingHTTPServer):
         """When watches were opened, and when each had been sent all its changes (CLOCK_MONOTONIC)."""
         with self.lock:
             return {"opened": self.opened, "ended": self.ended}
+
+    def first_wait(self) -> float:
+        """Spread, so that watches which were opened together don't get their bookmarks together."""
+        with self.lock:
+            return self.bookmark_seconds * (len(self.ended) * _GOLDEN % 1)
 
     def note(self, times: list[float]) -> None:
         with self.lock:
@@ -157,8 +165,11 @@ class Handler(BaseHTTPRequestHandler):
         first = max(0, int(query.get("resourceVersion") or BASE) - BASE)
         self._changes(resource, first)
         self.server.note(self.server.ended)
-        while self._still_there():
-            self._pour(iter([self._bookmark(resource, BASE + max(first, resource.changes))]))
+        wait, version = self.server.first_wait(), BASE + max(first, resource.changes)
+        while self._still_there(wait):
+            version += self.server.moving
+            self._pour(iter([self._bookmark(resource, version)]))
+            wait = self.server.bookmark_seconds
 
     def _changes(self, resource: Served, first: int) -> None:
         shape = self.server.shapes[resource.path]
@@ -197,12 +208,13 @@ class Handler(BaseHTTPRequestHandler):
         item = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
         return json.dumps({"type": "BOOKMARK", "object": item}).encode() + b"\n"
 
-    def _still_there(self) -> bool:
+    def _still_there(self, seconds: float) -> bool:
         """Wait until the next bookmark is due; False when the client went meanwhile."""
-        readable, _, _ = select.select([self.connection], [], [], self.server.bookmark_seconds)
+        readable, _, _ = select.select([self.connection], [], [], seconds)
         return not readable
 
 
+_GOLDEN = 0.618034  # its multiples, taken modulo 1, fill the interval evenly
 _JSON = "application/json"
 _AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 _ROOTS = {"/api", "/apis"}
@@ -238,6 +250,7 @@ def main() -> None:
         [Served(**each) for each in spec["resources"]],
         bookmark_seconds=spec["bookmark_seconds"],
         watch_list=spec["watch_list"],
+        moving=spec["moving"],
     )
     print(stub.server_address[1], flush=True)
     stub.serve_forever()

@@ -56,7 +56,7 @@ class Batch:
                 if self.failures or abandoned():
                     break
         while self._waiting and not stopping():
-            producer.poll(_POLL_SECONDS)
+            producer.flush(_POLL_SECONDS)  # nothing more comes: what is there goes out without lingering
 
     def _produce(
         self, producer: Producer, index: int, records: Sequence[Record], stopping: Callable[[], bool]
