@@ -6,16 +6,28 @@ a file behind them was replaced, and whenever the server says 401.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from kubernetes.aio.client import Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.config import ConfigException, load_incluster_config
+from kubernetes.aio.config.kube_config import FileOrData, KubeConfigLoader, KubeConfigMerger
+from typing_extensions import override
 
 from kexport.errors import ConfigError
 from kexport.tables import ClusterConfig
 
+OUTPUT_BYTES = 1 << 20
+MESSAGE_BYTES = 300
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+LOGIN_SECONDS = 60.0
+"""For an exec plugin or an identity provider; one that waits for a human is none for a service."""
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -68,20 +80,21 @@ class Credentials:
                 " or set cluster.url to a kubectl proxy's address"
             )
         try:
-            await load_kube_config(
-                config_file=os.pathsep.join(map(str, files)),
-                context=self._config.context or _current_context(files),
-                client_configuration=settings,
-                persist_config=False,
+            loader = _Loader(
+                KubeConfigMerger(os.pathsep.join(map(str, files))).config,
+                active_context=self._config.context or _current_context(files),
+                config_base_path=None,
             )
-        # The loader lets through whatever YAML, base64 or a missing key raises.
-        except Exception as error:
-            raise ConfigError(f"cluster.kubeconfig: {paths} cannot be used: {error}") from error
-        if exec_plugin(files, self._config.context) and not (settings.api_key or settings.cert_file):
-            # The loader logs the plugin's failure and goes on as nobody, who is then merely forbidden.
+            async with asyncio.timeout(LOGIN_SECONDS):
+                await loader.load_and_set(settings)
+        except TimeoutError as error:
             raise ConfigError(
-                f"cluster.kubeconfig: the exec plugin of {paths} gave no credentials; run it by hand"
-            )
+                f"cluster.kubeconfig: {paths} gave no credentials within {LOGIN_SECONDS:g} s;"
+                " run its exec plugin by hand: it must not ask for anything"
+            ) from error
+        # The loader lets through whatever YAML, base64 or a missing key raises; its words may hold a token.
+        except Exception as error:  # noqa: BLE001
+            raise ConfigError(f"cluster.kubeconfig: {paths} cannot be used: {_reason(error)}") from None
         parts = (settings.ssl_ca_cert, settings.cert_file, settings.key_file)
         self._files = [*files, *token_files(files), *(Path(part) for part in parts if part)]
 
@@ -89,21 +102,102 @@ class Credentials:
         return tuple(_stamp(path) for path in self._files)
 
 
-def exec_plugin(kubeconfigs: list[Path], context: str) -> bool:
-    """Whether the user of the context (default: the current one) is known through an exec plugin."""
-    wanted = context or _current_context(kubeconfigs)
-    for path in filter(Path.exists, kubeconfigs):
-        document = _read(path)
-        contexts = {each.get("name"): each.get("context") or {} for each in document.get("contexts") or []}
-        if wanted in contexts:
-            user = contexts[wanted].get("user")
-            return any(
-                "exec" in (each.get("user") or {})
-                for other in filter(Path.exists, kubeconfigs)
-                for each in _read(other).get("users") or []
-                if each.get("name") == user
-            )
-    return False
+class _Loader(KubeConfigLoader):  # type: ignore[misc]  # the client is untyped
+    """The official loader, but an exec plugin that fails, hangs or floods is an error, and dead afterwards.
+
+    The original logs the failure and goes on as nobody, who is then merely forbidden.
+    """
+
+    @override
+    async def load_from_exec_plugin(self) -> bool:
+        plugin = self._user["exec"].value
+        try:
+            status = await _run(plugin)
+        except (OSError, KeyError, *_UNREADABLE) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise _no_credentials(plugin, f"{type(error).__name__}: {error}") from None
+        if status.token:
+            self.token = f"Bearer {status.token}"
+        elif status.clientCertificateData and status.clientKeyData:
+            self.cert_file = self._file(status.clientCertificateData)
+            self.key_file = self._file(status.clientKeyData)
+        else:
+            raise _no_credentials(plugin, "it said neither a token nor a certificate with its key")
+        return True
+
+    def _file(self, text: str) -> str:
+        return str(
+            FileOrData({"data": text}, None, data_key_name="data", base64_file_content=False).as_file()
+        )
+
+
+class _Status(msgspec.Struct, frozen=True):
+    token: str = ""
+    clientCertificateData: str = ""  # noqa: N815  (Kubernetes' own spelling)
+    clientKeyData: str = ""  # noqa: N815
+
+
+class _ExecCredential(msgspec.Struct, frozen=True):
+    apiVersion: str  # noqa: N815
+    status: _Status
+
+
+async def _run(plugin: Mapping[str, Any]) -> _Status:
+    """What the plugin says on standard output; raises ConfigError if it fails."""
+    wanted = {
+        "apiVersion": plugin["apiVersion"],
+        "kind": "ExecCredential",
+        "spec": {"interactive": bool(sys.stdin and sys.stdin.isatty())},
+    }
+    more = {each["name"]: each["value"] for each in plugin.get("env") or ()}
+    transport, output = await asyncio.get_running_loop().subprocess_exec(
+        _Output,
+        plugin["command"],
+        *(plugin.get("args") or ()),
+        env=os.environ | more | {"KUBERNETES_EXEC_INFO": json.dumps(wanted)},
+        stdin=None,
+    )
+    try:
+        await asyncio.shield(output.ended)
+    finally:
+        transport.close()  # kills it if it is alive still
+        await output.gone
+    if code := transport.get_returncode():
+        said = bytes(output.said[2][:MESSAGE_BYTES]).decode(errors="replace")
+        raise _no_credentials(plugin, f"it ended with code {code}: {said}")
+    found = msgspec.json.decode(output.said[1], type=_ExecCredential)
+    if found.apiVersion != plugin["apiVersion"]:
+        raise _no_credentials(plugin, f"it speaks {found.apiVersion[:100]}, not {plugin['apiVersion']}")
+    return found.status
+
+
+class _Output(asyncio.SubprocessProtocol):
+    """What a process says, up to a limit. `ended` by itself, or because it says too much."""
+
+    def __init__(self) -> None:
+        self.said = {1: bytearray(), 2: bytearray()}
+        self.ended = asyncio.get_running_loop().create_future()
+        self.gone = asyncio.get_running_loop().create_future()
+
+    @override
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.said[fd] += data
+        if len(self.said[fd]) > OUTPUT_BYTES and not self.ended.done():
+            self.ended.set_exception(OSError(f"it said more than {OUTPUT_BYTES} bytes"))
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        for each in (self.ended, self.gone):
+            if not each.done():
+                each.set_result(None)
+
+
+def _no_credentials(plugin: Mapping[str, Any], why: str) -> ConfigError:
+    command = plugin.get("command", "")
+    return ConfigError(
+        f"the exec plugin of its user ({command}) gave no credentials: {why.strip()}; run it by hand"
+    )
 
 
 def _current_context(kubeconfigs: list[Path]) -> str | None:
@@ -112,6 +206,12 @@ def _current_context(kubeconfigs: list[Path]) -> str | None:
         if context := _read(path).get("current-context"):
             return str(context)
     return None
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong; YAML's own words show the lines around it, where tokens stand."""
+    mark = getattr(error, "problem_mark", None)
+    return f"it is not YAML at line {mark.line + 1}" if mark else str(error)
 
 
 def _read(path: Path) -> dict[str, Any]:

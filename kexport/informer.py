@@ -28,6 +28,8 @@ from kexport.waiting import end
 
 SHORT_WATCH_SECONDS = 1.0
 FORBIDDEN_SECONDS = 30.0
+UNREADABLE_TIMES = 2  # how often a watch may say something unreadable at one place of the history
+FAILING_TIMES = 10  # how often it may end with an internal error there: with the backoff, for two minutes
 ROOM_SECONDS = 2.0  # how long a watch stays open, unread, while the disk is behind
 _TOO_OLD = re.compile(r"too old resource version: \d+ \((\d+)\)")
 
@@ -58,6 +60,8 @@ class Informer:
         self._backoff = Backoff()
         self._log = get_log("informer", stream=self._stream.key)
         self._expired = False  # a 410 was met, and the second opinion is being asked for
+        self._stumbled = ("", 0)  # where in the history what the watch says broke it, and how often
+        self._stuck = False
         self._audit: asyncio.Task[None] | None = None
         self._wrong = 0  # how many objects an audit found to differ
         self._audit_at = self._next_audit()
@@ -100,6 +104,16 @@ class Informer:
         elif not position.version:
             await self._comparison.run(Resync(reason="initial"), epoch=position.epoch)
         elif not await self._is_set_back(position.version):
+            await self._go_on(position)
+
+    async def _go_on(self, position: Position) -> None:
+        if self._stuck:
+            self._stuck = False
+            self._log.error("the watch leads no further; the stream is compared", since=position.version)
+            # Not journaled first: where the listing fails as well, the watch is tried again in turn.
+            resync = Resync(reason="unreadable", since=position.version)
+            await self._comparison.run(resync, epoch=position.epoch)
+        else:
             await self._watch(position)
 
     @property
@@ -173,6 +187,9 @@ class Informer:
             self._stats.state, self._stats.synced = "watching", True
             try:
                 await self._read(batches)
+            except (ApiError, ProtocolError) as error:
+                self._stumble(error)
+                raise
             finally:
                 self._stats.watched = 0.0
 
@@ -193,6 +210,16 @@ class Informer:
                 return
         if not heard and monotonic() - started < SHORT_WATCH_SECONDS:
             raise ConnectionLostError("the server closed the watch at once")
+
+    def _stumble(self, error: ApiError | ProtocolError) -> None:
+        """What a watch said broke it. At the same place again and again, only a listing leads past it."""
+        if isinstance(error, ApiError) and error.status < 500:
+            return  # expired, throttled: that has an answer of its own
+        place, times = self._stumbled
+        times = times + 1 if place == self._position.version else 1
+        self._stumbled = self._position.version, times
+        most = FAILING_TIMES if isinstance(error, ApiError) else UNREADABLE_TIMES
+        self._stuck = times >= most
 
     async def _room_soon(self) -> bool:
         try:

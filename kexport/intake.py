@@ -3,6 +3,7 @@
 Where objects expire (events), one transaction of etcd deletes many under one resourceVersion, and a watch
 from that version would skip the rest of them. There the position stays before such a group until a later
 version shows that it is whole; what of it is in the journal already is recognised by the index.
+A change that a server repeats on the next connection is recognised by the last few that were taken.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from kexport.lines import decode_bookmark, decode_line, decode_metadata
 from kexport.parts import Parts
 from kexport.places import Position
 
+RECENT = 256  # changes; a server that repeats more than that gets them told again, with the same ids
 EXPIRING = frozenset({"events", "events.events.k8s.io"})
 _CHANGES = {
     "ADDED": ChangeType.ADDED,
@@ -40,11 +42,15 @@ class Intake:
         self._told: dict[str, Known] | None = (
             None  # the index, while what comes may be in the journal already
         )
+        self._recent: set[tuple[str, Metadata]] = set()
+        self._before: set[tuple[str, Metadata]] = set()  # what was recent until there was too much of it
         self.bookmarked = False
         """Bookmarks are known to come, so that silence means a dead connection."""
 
     async def begin(self, position: Position) -> None:
         """A watch starts at this position."""
+        if position.epoch != self._epoch:
+            self._recent, self._before = set(), set()  # versions come a second time, for other content
         self._epoch = position.epoch
         self._last = self._floor = position.version
         self._open_group = position.held
@@ -71,8 +77,9 @@ class Intake:
                     continue
                 metadata = decode_metadata(item.object)
                 self._note(metadata.resourceVersion, deletes=item.type == "DELETED")
-                if self._stream.wants(metadata.namespace) and not self._repeated(metadata):
+                if self._stream.wants(metadata.namespace) and not self._repeated(item.type, metadata):
                     self._change(_CHANGES[item.type], metadata, item.object, observed, events, index)
+                    self._remember(item.type, metadata)
                 version = metadata.resourceVersion
         finally:
             if version:
@@ -112,8 +119,15 @@ class Intake:
             self._floor, self._last, self._open_group = self._last, version, False
         self._open_group |= deletes
 
-    def _repeated(self, metadata: Metadata) -> bool:
-        """Whether the journal has this already: then the object is gone from the index."""
+    def _remember(self, said: str, metadata: Metadata) -> None:
+        if len(self._recent) >= RECENT:
+            self._before, self._recent = self._recent, set()
+        self._recent.add((said, metadata))
+
+    def _repeated(self, said: str, metadata: Metadata) -> bool:
+        """Whether the journal has this already: just taken, or of a cut group and gone from the index."""
+        if (said, metadata) in self._recent or (said, metadata) in self._before:
+            return True
         return self._told is not None and self._told.pop(metadata.key, None) is None
 
     def _position(self, version: str) -> Position:

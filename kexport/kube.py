@@ -6,11 +6,13 @@ connection" may meet another replica of an HA control plane.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -19,7 +21,7 @@ from kexport.backoff import Pace
 from kexport.change import RawObject, Resource
 from kexport.credentials import Credentials
 from kexport.errors import ApiError, ConnectionLostError, ProtocolError
-from kexport.lines import LineSplitter, Status
+from kexport.lines import MAX_DEPTH, UNREADABLE, LineSplitter, Status, flatten
 from kexport.tables import ClusterConfig
 from kexport.transport import Transports, describe
 
@@ -27,6 +29,10 @@ PAGE_ITEMS = 500
 INACTIVITY_SECONDS = 75.0  # bookmarks come about every 60 s; the server may forget after 75 s
 CONNECT_SECONDS = 10.0
 LIST_SECONDS = 60.0  # without a byte
+ANSWER_SECONDS = 120.0  # until the head of an answer is whole, however slowly it comes
+BODY_SECONDS = 600.0  # until a body is whole; etcd's history is gone by then
+MAX_BODY_BYTES = 1 << 30  # unpacked; 500 items of etcd's 1.5 MiB are less
+_CHANGE = (b'{"type":"ADDED"', b'{"type":"MODIFIED"', b'{"type":"DELETED"')
 JSON = "application/json"
 
 
@@ -100,8 +106,8 @@ class Client:
             await self._pace.wait()
             body = await self._body("GET", path, wanted, accept=accept)
             try:
-                page = _page.decode(body)
-            except (msgspec.DecodeError, RecursionError) as error:
+                page = _decode_page(body)
+            except UNREADABLE as error:
                 raise ProtocolError(f"the list of {path} is not one: {error}") from error
             yield page
             if not page.metadata.continue_:
@@ -135,7 +141,8 @@ class Client:
         try:
             async for chunk in response.content.iter_any():
                 if lines := splitter.feed(chunk):
-                    yield lines
+                    # What is no change may get into a log.
+                    yield [line if line.startswith(_CHANGE) else self._hidden(line) for line in lines]
         # An unfinished last line is dropped with the connection: its version was never taken.
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionLostError(f"the watch broke: {describe(error)}") from error
@@ -146,7 +153,8 @@ class Client:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=LIST_SECONDS)
         response = await self._send(method, path, query, accept=accept, body=body, timeout=timeout)
         try:
-            return await response.read()
+            async with asyncio.timeout(BODY_SECONDS):
+                return await _whole(response, path)
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionLostError(f"the answer to {path} broke off: {describe(error)}") from error
         finally:
@@ -176,17 +184,43 @@ class Client:
                 auth_settings=["BearerToken"],
             )
             try:
-                answer = await api.call_api(*request, _request_timeout=timeout)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    answer = await api.call_api(*request, _request_timeout=timeout)
+                    response: aiohttp.ClientResponse = answer.response
+                    if response.status < 300:
+                        return response
+                    failure = await self._failure(response)
             except (aiohttp.ClientError, OSError) as error:
                 raise ConnectionLostError(self._unreachable(error)) from error
-            response: aiohttp.ClientResponse = answer.response
-            if response.status < 300:
-                return response
-            failure = await _failure(response)
             if response.status != 401 or last_try:
                 raise failure
             await self._transports.renew(instead_of=api)
         raise AssertionError("unreachable")
+
+    async def _failure(self, response: aiohttp.ClientResponse) -> ApiError:
+        """What an error response says, its body cut short, and our token not in it."""
+        try:
+            body = await response.content.read(64 << 10)
+        except (aiohttp.ClientError, OSError):
+            body = b""
+        finally:
+            response.release()
+        if response.status < 400:
+            return ApiError(_elsewhere(response), status=response.status)
+        after = response.headers.get("Retry-After", "")
+        retry_after = float(after) if after.isascii() and after.isdigit() else None
+        body = self._hidden(body)
+        try:
+            status = _status.decode(body)
+        except UNREADABLE:
+            status = Status(message=body[:200].decode(errors="replace"))
+        return status.error(http_status=response.status, retry_after=retry_after)
+
+    def _hidden(self, text: bytes) -> bytes:
+        """The text without our own credentials, should the server repeat them."""
+        for secret in self._transports.secrets:
+            text = text.replace(secret, b"***")
+        return text
 
     def _unreachable(self, error: BaseException) -> str:
         if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
@@ -197,21 +231,38 @@ class Client:
         return f"cannot reach the API server {self.address}: {describe(error)}"
 
 
-async def _failure(response: aiohttp.ClientResponse) -> ApiError:
-    """What an error response says, its body cut short."""
+async def _whole(response: aiohttp.ClientResponse, path: str) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise ProtocolError(
+                f"the answer to {path} is larger than {MAX_BODY_BYTES} bytes; it was not read"
+            )
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _decode_page(body: bytes) -> Page:
+    if not body.isascii():
+        body.decode()
     try:
-        body = await response.content.read(64 << 10)
-    except (aiohttp.ClientError, OSError):
-        body = b""
-    finally:
-        response.release()
-    after = response.headers.get("Retry-After", "")
-    retry_after = float(after) if after.isdigit() else None
+        return _page.decode(body)
+    except RecursionError:
+        return _page.decode(flatten(body, MAX_DEPTH + 2))  # the objects are two levels down
+
+
+def _elsewhere(response: aiohttp.ClientResponse) -> str:
     try:
-        status = _status.decode(body)
-    except msgspec.DecodeError:
-        status = Status(message=body[:200].decode(errors="replace"))
-    return status.error(http_status=response.status, retry_after=retry_after)
+        place = urlsplit(response.headers.get("Location", ""))
+        where = f"{place.scheme}://{place.hostname}"
+    except ValueError:
+        where = "an address that is none"
+    return (
+        f"the server sends us elsewhere with HTTP {response.status}: {where}; that is not followed, since the"
+        " credentials are for this address alone: name the right one in cluster.kubeconfig or cluster.url"
+    )
 
 
 async def allowed(client: Client, verb: str, resource: Resource, namespace: str | None) -> bool:

@@ -1,6 +1,11 @@
-"""Bytes of a watch as they arrive -> complete lines -> what they are. No line may grow without bound."""
+"""Bytes of a watch as they arrive -> complete lines -> what they are. No line may grow without bound.
+
+Whatever the bytes are, what comes out is a line, or an ApiError or ProtocolError.
+"""
 
 from __future__ import annotations
+
+import re
 
 import msgspec
 
@@ -8,6 +13,11 @@ from kexport.change import Metadata, RawObject
 from kexport.errors import ApiError, ProtocolError
 
 MAX_LINE_BYTES = 16 << 20
+MAX_NAME_CHARACTERS = 1024  # Kubernetes allows 253
+MAX_RETRY_SECONDS = 600.0  # what a server may ask for; the API server's own answers are below a minute
+MAX_DEPTH = 500
+"""Levels of an object that are kept. The API server takes 10,000; JSON parsers elsewhere take about 1,000."""
+LEFT_OUT = b'"[left out by kexport: nested more than %d levels deep]"' % MAX_DEPTH
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
@@ -26,6 +36,8 @@ class Status(msgspec.Struct, frozen=True):
     def error(self, *, http_status: int = 0, retry_after: float | None = None) -> ApiError:
         if self.details and self.details.retryAfterSeconds:
             retry_after = self.details.retryAfterSeconds
+        if retry_after is not None:
+            retry_after = min(max(retry_after, 0.0), MAX_RETRY_SECONDS)
         message = self.message[:500] or f"HTTP {http_status}"
         return ApiError(message, status=http_status or self.code, reason=self.reason, retry_after=retry_after)
 
@@ -38,13 +50,15 @@ class _Bookmark(msgspec.Struct, frozen=True):
 
 
 _status = msgspec.json.Decoder(Status)
+# Beside what JSON itself can be wrong in: bytes that are no UTF-8, and brackets by the thousand.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def status_error(raw: bytes) -> ApiError:
     """The error that a Status says; raises ProtocolError for anything else."""
     try:
         return _status.decode(raw).error()
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"an ERROR line without a Status: {error}") from error
 
 
@@ -58,19 +72,19 @@ class LineSplitter:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that `chunk` completes; raises ProtocolError for one beyond the limit."""
-        first, newline, rest = chunk.partition(b"\n")
-        if not newline:
-            self._hold(chunk)
-            return []
-        self._parts.append(first)
-        lines = [b"".join(self._parts)]
-        self._parts, self._held = [], 0
-        *more, tail = rest.split(b"\n")
-        lines += more
-        if max(map(len, lines)) > self._max:
+        lines: list[bytes] = []
+        start, end = 0, chunk.find(b"\n")
+        if end >= 0 and self._parts:
+            lines.append(b"".join([*self._parts, chunk[:end]]))
+            self._parts, self._held = [], 0
+            start, end = end + 1, chunk.find(b"\n", end + 1)
+        while end >= 0:  # each line is copied once: a split would first copy what is behind the first
+            lines.append(chunk[start:end])
+            start, end = end + 1, chunk.find(b"\n", end + 1)
+        if max(map(len, lines), default=0) > self._max:
             raise self._too_long()
-        if tail:
-            self._hold(tail)
+        if start < len(chunk):
+            self._hold(chunk[start:])
         return [line for line in lines if line]
 
     def _hold(self, part: bytes) -> None:
@@ -98,9 +112,9 @@ _annotated = msgspec.json.Decoder(_Bookmark)
 def decode_line(line: bytes) -> WatchLine:
     """The parts of a line; raises ApiError for an ERROR line, ProtocolError for anything unknown."""
     try:
-        decoded = _line.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ProtocolError(f"a watch line that is not one: {error}: {line[:200]!r}") from error
+        decoded = _decode(line)
+    except UNREADABLE as error:
+        raise ProtocolError(f"a watch line that is not one: {error}: {_excerpt(line)}") from error
     if decoded.type == "ERROR":
         raise status_error(msgspec.json.encode(decoded.object))
     if decoded.type not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}:
@@ -108,14 +122,56 @@ def decode_line(line: bytes) -> WatchLine:
     return decoded
 
 
+def _decode(line: bytes) -> WatchLine:
+    if not line.isascii():
+        line.decode()  # strings that nobody looks into are not examined otherwise
+    try:
+        return _line.decode(line)
+    except RecursionError:
+        return _line.decode(flatten(line, MAX_DEPTH + 1))
+
+
+def _excerpt(line: bytes) -> str:
+    """The beginning of a login page or the like; what may be an object may be a Secret."""
+    return f"{len(line)} bytes" if line.startswith(b"{") else repr(line[:200])
+
+
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
+
+
+def flatten(text: bytes, levels: int) -> bytes:
+    """The same JSON with LEFT_OUT for each array or object below so many levels.
+
+    One object that anybody may create must not stop the stream of all others. The cut depends on the
+    object alone, so that each copy of it has the same bytes.
+    """
+    if text.count(b"{") + text.count(b"[") <= levels:
+        return text
+    kept: list[bytes] = []
+    depth = end = start = 0
+    for found in _TOKEN.finditer(text):
+        if text[found.start()] in b"{[":
+            depth += 1
+            if depth == levels + 1:
+                start = found.start()
+        elif text[found.start()] in b"}]":
+            if depth == levels + 1:
+                kept += (text[end:start], LEFT_OUT)
+                end = found.end()
+            depth -= 1
+    return b"".join([*kept, text[end:]])
+
+
 def decode_metadata(members: RawObject) -> Metadata:
     """An object's identity; raises ProtocolError when it has none, which no stored object lacks."""
     try:
         metadata = _metadata.decode(members["metadata"])
-    except (KeyError, msgspec.DecodeError) as error:
+    except (KeyError, *UNREADABLE) as error:
         raise ProtocolError(f"an object without usable metadata: {error}") from error
     if not metadata.name or not metadata.resourceVersion:
         raise ProtocolError("an object without name or resourceVersion")
+    if max(map(len, msgspec.structs.astuple(metadata))) > MAX_NAME_CHARACTERS:
+        raise ProtocolError(f"an object with a name or version of more than {MAX_NAME_CHARACTERS} characters")
     return metadata
 
 
@@ -123,9 +179,11 @@ def decode_bookmark(members: RawObject) -> tuple[str, bool]:
     """A bookmark's resourceVersion, and whether it ends the initial events of a WatchList."""
     try:
         metadata = _annotated.decode(members["metadata"])
-    except (KeyError, msgspec.DecodeError) as error:
+    except (KeyError, *UNREADABLE) as error:
         raise ProtocolError(f"a bookmark without usable metadata: {error}") from error
     if not metadata.resourceVersion:
         raise ProtocolError("a bookmark without resourceVersion")
+    if len(metadata.resourceVersion) > MAX_NAME_CHARACTERS:
+        raise ProtocolError(f"a bookmark with a version of more than {MAX_NAME_CHARACTERS} characters")
     ends = (metadata.annotations or {}).get(INITIAL_EVENTS_END) == "true"
     return metadata.resourceVersion, ends

@@ -6,6 +6,7 @@ cluster-scoped resources) a ClusterRole. Pure: what the names stand for was aske
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from kexport.errors import ConfigError
 from kexport.tables import ResourceConfig
 
 VERBS = ["list", "watch"]
+# deployments.v1.apps: only a server can tell a version from the first word of a group's name.
+_VERSION = re.compile(r"v[0-9]+((alpha|beta)[0-9]+)?(\.|$)")
 API_GROUP = "rbac.authorization.k8s.io"
 # Whether namespaced, of the core group, whose names have no dot: what `--offline` can know without asking.
 _CORE = {
@@ -101,7 +104,7 @@ def assume(configs: Iterable[ResourceConfig]) -> Catalogue:
 
 def _assumed(config: ResourceConfig, number: int) -> Resource:
     name, _, group = config.resource.partition(".")
-    if "*" in config.resource or (not group and name not in _CORE):
+    if "*" in config.resource or _VERSION.match(group) or (not group and name not in _CORE):
         raise ConfigError(
             f"resources[{number}].resource: {config.resource!r} needs a server that knows it;"
             " write it in full (pods, deployments.apps), or leave --offline out"

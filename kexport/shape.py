@@ -17,6 +17,7 @@ import msgspec
 
 from kexport.change import RawObject
 from kexport.errors import ConfigError
+from kexport.lines import MAX_DEPTH, flatten
 
 Path = tuple[str, ...]
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -56,13 +57,20 @@ class Shaper:
 
     def shape(self, members: RawObject) -> bytes:
         """The object's JSON without what must not be kept; raises msgspec.DecodeError if it isn't JSON."""
-        if self._secret:
-            members = self._redact(members)
-        for path in self._drop:
-            _remove(members, path)
-        shaped = _encoder.encode(members)
+        try:
+            members = self._cut(dict(members))
+        except RecursionError:  # so deep that it depends on who calls
+            members = self._cut(_members.decode(flatten(_encoder.encode(members), MAX_DEPTH)))
+        shaped = flatten(_encoder.encode(members), MAX_DEPTH)
         # A server that indents would break an event, and with it a chunk, into lines.
         return msgspec.json.format(shaped, indent=-1) if b"\n" in shaped else shaped
+
+    def _cut(self, members: RawObject) -> RawObject:
+        if self._secret:
+            self._redact(members)
+        for path in self._drop:
+            _remove(members, path)
+        return members
 
     def _redact(self, members: RawObject) -> RawObject:
         for name in ("data", "stringData"):

@@ -71,7 +71,12 @@ class JournalConfig(_Table, frozen=True):
         ),
     ] = "pause"
     commit_seconds: Annotated[
-        float, Meta(ge=0, le=0.02, description="Under load, how long a change waits for others to be committed with it.")
+        float,
+        Meta(
+            ge=0,
+            le=0.02,
+            description="Under load, how long a change waits for others to be committed with.",
+        ),
     ] = 0.01
     memory_bytes: Annotated[
         int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import select
@@ -35,7 +36,7 @@ _SIGNS: dict[str, tuple[str, Colour]] = {
     "synced": ("=", "dim"),
     "rollback": ("gap", "magenta"),
 }
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+_UNUSUAL = re.compile(r"[^ -~]")
 _Render = Callable[[Event], str]
 
 
@@ -140,7 +141,12 @@ def _json_renderer(*, safe: bool) -> _Render:
     """The event's own JSON; for a terminal, characters that could act on it are written as escapes."""
     if not safe:
         return lambda event: event.line.decode()
-    return lambda event: _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", event.line.decode())
+    return lambda event: _UNUSUAL.sub(_escaped, event.line.decode())
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """A character that a terminal might act on, or show as nothing, as JSON's escape."""
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1].replace("\x7f", "\\u007f")
 
 
 def _line_renderer(options: Options) -> _Render:

@@ -113,7 +113,10 @@ class JsonFormatter(_Formatter):
 
 
 def _plain(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=\n\r\t\x1b') else text
+    """A value as it may stand in a line; nothing of it can act on a terminal."""
+    if text.isprintable():
+        return json.dumps(text, ensure_ascii=False) if not text or set(text) & set(' "=') else text
+    return json.dumps(text).replace("\x7f", "\\u007f")
 
 
 def set_up_logs(

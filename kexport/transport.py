@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import socket
 import time
+from base64 import b64encode
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
@@ -19,6 +23,7 @@ from kexport.errors import ConfigError, ConnectionLostError
 USER_AGENT = f"kexport/{version('kexport')}"
 CREDENTIAL_CHECK_SECONDS = 5.0
 RETIRED_SECONDS = 900.0  # longer than any watch lasts
+_USER = re.compile(r"//[^/?#]*@")
 
 
 class _Transport(RESTClientObject):  # type: ignore[misc]  # the client is untyped
@@ -32,6 +37,23 @@ class _Transport(RESTClientObject):  # type: ignore[misc]  # the client is untyp
         return aiohttp.TCPConnector(
             limit=0, ssl=self.ssl_context, force_close=self._fresh, socket_factory=_socket
         )
+
+    @override
+    def _create_pool_manager(self) -> _Session:
+        return _Session(super()._create_pool_manager())
+
+
+class _Session:
+    """A session that follows no redirect: it would take the token, or the answer, to another place."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def request(self, **arguments: Any) -> aiohttp.ClientResponse:
+        return await self._session.request(**arguments, allow_redirects=False)
+
+    async def close(self) -> None:
+        await self._session.close()
 
 
 def _socket(address: Any) -> socket.socket:
@@ -67,7 +89,13 @@ class Transports:
 
     @property
     def address(self) -> str:
-        return str(self.lists.configuration.host) if self._current else ""
+        """Where requests go; without a user and password, since it stands in logs."""
+        return _USER.sub("//", str(self.lists.configuration.host)) if self._current else ""
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """What we show to the server and nobody else may see, in the forms in which it may come back."""
+        return _secrets(self.lists.configuration) if self._current else ()
 
     async def close(self) -> None:
         for api in (*(self._current or ()), *(api for _, api in self._retired)):
@@ -120,6 +148,33 @@ def _api(settings: Configuration, *, fresh: bool) -> ApiClient:
     api.rest_client = _Transport(settings, fresh=fresh)
     api.user_agent = USER_AGENT
     return api
+
+
+def _secrets(settings: Configuration) -> tuple[bytes, ...]:
+    token = str(settings.api_key.get("BearerToken", ""))
+    return tuple(
+        dict.fromkeys(
+            form.encode()
+            for each in (token.removeprefix("Bearer "), token.partition(" ")[2], settings.password)
+            if each and len(each) > 3
+            for form in (
+                each,
+                _json(each),
+                _go(each),
+                quote(each, safe=""),
+                b64encode(each.encode()).decode(),
+            )
+        )
+    )
+
+
+def _json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _go(text: str) -> str:
+    """As Go writes JSON, and so the API server."""
+    return _json(text).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def describe(error: BaseException) -> str:

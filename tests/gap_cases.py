@@ -26,7 +26,7 @@ class GapCases:
         entry = {"resource": "configmaps", "namespaces": [shop.name], **resource}
         return toml(tmp_path, shop.server.cluster, [entry])
 
-    async def test_after_a_restart_of_both_the_lost_changes_are_recovered_and_a_gap_says_so(
+    async def test_scenario_2_after_a_restart_of_both_the_lost_changes_are_recovered_and_a_gap_says_so(
         self, shop: Shop, memory: Memory, tmp_path: Path
     ) -> None:
         for name in ("kept", "changed", "gone", "remade"):
@@ -60,7 +60,7 @@ class GapCases:
         assert int(gap["from"]) < int(gap["to"])
         assert gap["complete"] is True
 
-    async def test_every_version_while_it_was_down_comes_back_as_a_watch_would_have_shown_it(
+    async def test_scenario_2_every_version_while_it_was_down_comes_back_as_a_watch_would_have_shown_it(
         self, shop: Shop, memory: Memory, tmp_path: Path
     ) -> None:
         for name in ("changed", "gone", "remade"):
@@ -126,7 +126,7 @@ class GapCases:
         values = [value(e) for e in memory.events[seen:] if e.subject == shop.subject("a")]
         assert values == ["lost 1", "lost 2", "1", "2", "3"]
 
-    async def test_a_restart_while_watching_loses_nothing(
+    async def test_scenario_5_a_restart_while_watching_loses_nothing(
         self, shop: Shop, memory: Memory, tmp_path: Path
     ) -> None:
         async with Exporter(self.config(shop, tmp_path), memory) as exporter:
@@ -138,7 +138,7 @@ class GapCases:
             await exporter.until(lambda events: any(value(e) == "1" for e in events))
         assert [c for c, s, _ in about(memory.events, shop) if s == "a"] == ["added", "modified"]
 
-    async def test_when_etcd_is_compacted_too_the_newest_state_is_compared(
+    async def test_scenario_2_when_etcd_is_compacted_too_the_newest_state_is_compared(
         self, shop: Shop, memory: Memory, tmp_path: Path
     ) -> None:
         await shop.create("gone")
@@ -156,7 +156,7 @@ class GapCases:
         last = {subject: change for change, subject, _ in about(memory.events, shop)}
         assert last == {"gone": "deleted", "new": "added"}
 
-    async def test_a_journal_that_was_lost_is_a_gap_not_a_fresh_start(
+    async def test_scenario_39_a_journal_that_was_lost_is_a_gap_not_a_fresh_start(
         self, shop: Shop, memory: Memory, tmp_path: Path
     ) -> None:
         await shop.create("a")

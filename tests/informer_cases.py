@@ -54,7 +54,7 @@ class InformerCases:
         entry = {"resource": "configmaps", "namespaces": [shop.name], **resource}
         return toml(tmp_path, shop.server.cluster, [entry])
 
-    async def test_what_exists_comes_first_then_synced_then_each_change(
+    async def test_scenario_3_what_exists_comes_first_then_synced_then_each_change(
         self, shop: Shop, memory: Memory, tmp_path: Path
     ) -> None:
         await shop.create("old")
@@ -70,7 +70,7 @@ class InformerCases:
             ("added", "new", "watch"), ("modified", "new", "watch"), ("deleted", "new", "watch"),
         ]  # fmt: skip
 
-    async def test_a_restart_resumes_where_it_was_without_listing(
+    async def test_scenario_1_a_restart_resumes_where_it_was_without_listing(
         self, shop: Shop, memory: Memory, tmp_path: Path
     ) -> None:
         async with Exporter(self.config(shop, tmp_path), memory) as exporter:

@@ -43,7 +43,7 @@ async def test_an_audit_finds_nothing_where_nothing_was_lost(fake: FakeCluster, 
     assert "gap" not in {event.change for event in memory.events}
 
 
-async def test_an_audit_finds_and_mends_what_is_wrong(fake: FakeCluster, tmp_path: Path) -> None:
+async def test_scenario_44_an_audit_finds_and_mends_what_is_wrong(fake: FakeCluster, tmp_path: Path) -> None:
     memory = Memory()
     text = config(fake, tmp_path, "configmaps", audit_seconds=0.01)
     for name in "abc":

@@ -83,13 +83,13 @@ async def test_a_stream_that_is_not_ready(journal, tmp_path, stream, why):
     "stream",
     [
         # Quiet for long, and nothing wrong: without changes and bookmarks nothing is heard.
-        StreamStats(state="watching", synced=True, heard=LONG_AGO),
-        StreamStats(state="disconnected", error="refused", synced=True),
+        {"state": "watching", "synced": True, "heard": LONG_AGO},
+        {"state": "disconnected", "error": "refused", "synced": True},
     ],
 )
 async def test_a_stream_that_is_quiet_or_only_just_interrupted_is_ready(journal, tmp_path, stream):
     stats = well()
-    stats.streams[PODS] = stream
+    stats.streams[PODS] = StreamStats(**stream)
     assert failed(view(stats, journal, tmp_path)) == []
 
 

@@ -18,11 +18,12 @@ from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory, toml
 from tests.gap_cases import GapCases
 from tests.informer_cases import InformerCases
+from tests.scenario_cases import Guarded, ScenarioCases
 from tests.server_cases import ServerCases
-from tests.shop import Server
+from tests.shop import Server, Shop
 
 
-class FakeServer(Server):
+class FakeServer(Guarded):
     def __init__(self, fake: FakeCluster, session: aiohttp.ClientSession) -> None:
         self.fake = fake
         self._session = session
@@ -45,6 +46,17 @@ class FakeServer(Server):
     async def compact(self) -> None:
         self.fake.compact()
 
+    @property
+    def user(self) -> dict[str, Any]:
+        return self.cluster
+
+    async def grant(self, shop: Shop) -> None:
+        self.fake.allow(namespace=shop.name)
+
+    async def revoke(self, shop: Shop) -> None:
+        for verb in ("list", "watch"):
+            self.fake.deny(verb, "configmaps", namespace=shop.name)
+
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeCluster]:
@@ -66,6 +78,18 @@ class TestGap(GapCases):
     """On the fake."""
 
 
+class TestScenarios(ScenarioCases):
+    """On the fake."""
+
+    @pytest.fixture
+    def server(self, fake: FakeCluster, server: FakeServer) -> FakeServer:
+        """With what every real server serves beside what the fake has."""
+        verbs = ("get", "list", "watch")
+        fake.serve("events.k8s.io/v1", "events", "Event", verbs=verbs, versioned=True)
+        fake.serve("authentication.k8s.io/v1", "tokenreviews", "TokenReview", verbs=("create",))
+        return server
+
+
 class TestServer(ServerCases):
     """The fake itself."""
 
@@ -84,7 +108,7 @@ def names(memory: Memory) -> list[str]:
     return [e.attributes.objname for e in memory.events if e.type.startswith("io.kexport.object.")]
 
 
-async def test_a_410_as_http_status_is_answered_like_one_inside_the_watch(
+async def test_scenario_2_a_410_as_http_status_is_answered_like_one_inside_the_watch(
     fake: FakeCluster, tmp_path: Path
 ) -> None:
     memory = Memory()
@@ -95,7 +119,7 @@ async def test_a_410_as_http_status_is_answered_like_one_inside_the_watch(
         await exporter.until(lambda events: any(e.change == "gap" for e in events))
 
 
-async def test_one_410_alone_costs_no_listing(fake: FakeCluster, tmp_path: Path) -> None:
+async def test_scenario_2_one_410_alone_costs_no_listing(fake: FakeCluster, tmp_path: Path) -> None:
     memory = Memory()
     async with Exporter(fake_config(fake, tmp_path), memory) as exporter:
         await exporter.synced()
@@ -107,7 +131,7 @@ async def test_one_410_alone_costs_no_listing(fake: FakeCluster, tmp_path: Path)
 
 
 @pytest.mark.parametrize("clean", [False, True])
-async def test_a_line_that_was_cut_is_read_again_whole(
+async def test_scenario_31_a_line_that_was_cut_is_read_again_whole(
     fake: FakeCluster, tmp_path: Path, *, clean: bool
 ) -> None:
     memory = Memory()
@@ -120,7 +144,7 @@ async def test_a_line_that_was_cut_is_read_again_whole(
     assert names(memory)[-5:] == [f"a{number}" for number in range(5)]
 
 
-async def test_a_lost_permission_keeps_the_state_and_deletes_nothing(
+async def test_scenario_23_a_lost_permission_keeps_the_state_and_deletes_nothing(
     fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kexport.informer.FORBIDDEN_SECONDS", 0.05)
@@ -140,7 +164,7 @@ async def test_a_lost_permission_keeps_the_state_and_deletes_nothing(
     assert not any(e.change in {"deleted", "gap"} for e in memory.events)
 
 
-async def test_a_failed_listing_concludes_nothing(fake: FakeCluster, tmp_path: Path) -> None:
+async def test_scenario_4_a_failed_listing_concludes_nothing(fake: FakeCluster, tmp_path: Path) -> None:
     fake.watch_list = False
     memory = Memory()
     for number in range(1200):
@@ -151,7 +175,9 @@ async def test_a_failed_listing_concludes_nothing(fake: FakeCluster, tmp_path: P
     assert sorted(names(memory)) == [f"a{number:04d}" for number in range(1200)]
 
 
-async def test_the_server_is_not_hammered_while_it_refuses(fake: FakeCluster, tmp_path: Path) -> None:
+async def test_scenario_6_the_server_is_not_hammered_while_it_refuses(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
     memory = Memory()
     async with Exporter(fake_config(fake, tmp_path), memory) as exporter:
         await exporter.synced()
@@ -162,7 +188,7 @@ async def test_the_server_is_not_hammered_while_it_refuses(fake: FakeCluster, tm
         assert 1 <= len(fake.requests) - before <= 6
 
 
-async def test_a_full_journal_closes_the_watch_and_goes_on_when_there_is_room(
+async def test_scenario_13_a_full_journal_closes_the_watch_and_goes_on_when_there_is_room(
     fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kexport.informer.ROOM_SECONDS", 0.05)
@@ -204,7 +230,7 @@ async def test_a_removed_sink_and_a_new_one_do_not_disturb_the_streams(
         await exporter.until(lambda _events: names(other) == ["a"])
 
 
-async def test_stopping_delivers_what_was_read(fake: FakeCluster, tmp_path: Path) -> None:
+async def test_scenario_43_stopping_delivers_what_was_read(fake: FakeCluster, tmp_path: Path) -> None:
     memory = Memory()
     async with Exporter(fake_config(fake, tmp_path), memory) as exporter:
         await exporter.synced()

@@ -68,7 +68,7 @@ async def test_scenario_34_a_group_of_deletions_that_is_cut_loses_none(
     assert len(gone(memory.events)) == 5
 
 
-async def test_deletions_can_be_left_out(fake: FakeCluster, tmp_path: Path) -> None:
+async def test_scenario_34_deletions_can_be_left_out(fake: FakeCluster, tmp_path: Path) -> None:
     memory = Memory()
     text = toml(tmp_path, {"url": fake.url}, [{"resource": "events", "deletions": "skip"}])
     found = [occurrence(fake, "a"), occurrence(fake, "b")]

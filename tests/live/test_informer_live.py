@@ -15,12 +15,16 @@ from typing_extensions import override
 
 from tests.gap_cases import GapCases
 from tests.informer_cases import InformerCases
+from tests.scenario_cases import Guarded, ScenarioCases
 from tests.server_cases import ServerCases
-from tests.shop import Server
+from tests.shop import Server, Shop
 from tests.testbed import Cluster
 
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+USER = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "reader"}
 
-class RealServer(Server):
+
+class RealServer(Guarded):
     def __init__(self, cluster: Cluster, session: aiohttp.ClientSession) -> None:
         self._cluster = cluster
         self._session = session
@@ -47,6 +51,24 @@ class RealServer(Server):
     async def compact(self) -> None:
         await asyncio.to_thread(self._cluster.etcd.compact)
 
+    @property
+    @override
+    def user(self) -> dict[str, Any]:
+        return {"kubeconfig": str(self._cluster.api.kubeconfig("reader"))}
+
+    @override
+    async def grant(self, shop: Shop) -> None:
+        rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}]
+        role = {"metadata": {"name": "reader"}, "rules": rules}
+        await self.request("POST", f"{RBAC}/namespaces/{shop.name}/roles", role)
+        reference = {"apiGroup": USER["apiGroup"], "kind": "Role", "name": "reader"}
+        binding = {"metadata": {"name": "reader"}, "roleRef": reference, "subjects": [USER]}
+        await self.write("POST", f"{RBAC}/namespaces/{shop.name}/rolebindings", binding)
+
+    @override
+    async def revoke(self, shop: Shop) -> None:
+        await self.write("DELETE", f"{RBAC}/namespaces/{shop.name}/rolebindings/reader")
+
 
 @pytest.fixture
 async def server(cluster: Cluster) -> AsyncIterator[Server]:
@@ -63,6 +85,10 @@ class TestInformer(InformerCases):
 
 
 class TestGap(GapCases):
+    """On the real one."""
+
+
+class TestScenarios(ScenarioCases):
     """On the real one."""
 
 

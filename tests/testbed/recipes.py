@@ -164,9 +164,23 @@ def _collector(version: str) -> Part:
     )
 
 
+def _helm(version: str) -> Part:
+    """The command that installs the chart, built from a wrapper module that only requires it."""
+    package = "helm.sh/helm/v4"
+    module = f"module testbed/helm\n\ngo 1.26\n\nrequire {package} v{version}\n"
+    return Part(
+        name="helm",
+        version=version,
+        needs=("go",),
+        files={"go.mod": module},
+        commands=((*_GO_BUILD, "-ldflags=-s -w", "-o", "../product/helm", f"{package}/cmd/helm"),),
+    )
+
+
 ETCD = _etcd("3.6.5")
 KUBERNETES = _kubernetes("1.37.2")
 KAFKA = _kafka("4.1.0")
 VERSITYGW = _versitygw("1.8.0")
 COLLECTOR = _collector("0.145.0")
-PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR)
+HELM = _helm("4.3.1")
+PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR, HELM)

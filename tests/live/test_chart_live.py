@@ -1,0 +1,220 @@
+"""An installation by helm from the first minute to the last, on the real API server, controllers and Kafka.
+
+The Pod that the StatefulSet's controller makes is run from the image that was built, as the user, with the
+files, the token and the permissions that the chart gives it; the API server enforces all of these.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.chart_site import HOME, PREFIXES, Site
+from tests.live.exporting import file_lines, wait_until
+from tests.live.truth import judge
+from tests.live.writer import Writer
+from tests.testbed import Kafka
+from tests.testbed.image import Image
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+CLAIM = "journal-kexport-0"
+
+
+class Steps:
+    """Prints each step with its time and verdict."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def done(self, what: str, verdict: str = "ok") -> None:
+        now = time.monotonic()
+        print(f"\n── {now - self._began:6.1f} s  {what}: {verdict}", end="", flush=True)
+        self._began = now
+
+
+@pytest.fixture
+def site(tmp_path: Path, kafka: Kafka) -> Iterator[Site]:
+    image = Image()
+    image.build()
+    with ExitStack() as stack:
+        site = Site(tmp_path, image, kafka, stack)
+        yield site
+
+
+def test_from_installation_to_removal_nothing_is_lost(site: Site) -> None:
+    steps = Steps()
+    writer = Writer(site.api, site.name, changes=100_000, per_second=30, seed=random.randrange(1 << 30))
+    writer.prepare()
+    start = site.etcd.revision()
+
+    notes = site.release("install", site.values())
+    assert f"{CLAIM}. `helm uninstall` leaves it" in " ".join(notes.split())
+    started = site.kubelet.pod("kexport-0").started_seconds
+    steps.done("helm install --wait", f"ready; the process answered after {started:.1f} s")
+
+    needs_every_permission(site, steps)
+    site.helm.run("test", "kexport", "--namespace", HOME, "--timeout=60s")
+    steps.done("helm test", "kexport check passed in a Pod of its own")
+
+    writer.start()
+    wait_until(lambda: site.topic_has('"origin":"watch"'), seconds=30, what="changes arrive")
+    steps.done("changes", "arrive in Kafka")
+
+    grows(site, steps)
+    restarts(site, steps)
+    is_forbidden(site, steps)
+
+    writer.stop()
+    writer.finish()
+    truth = site.truth(since=start)
+    wait_until(lambda: site.topic_has(f'"{site.name}/last"'), seconds=30, what="the last change arrives")
+    # The first listing was over before the first of these changes: each of them must come as it happened.
+    ours = (line for line in site.topics.read() if json.loads(line)["resource"] in PREFIXES)
+    verdict = judge(ours, truth, skip=("snapshot",))
+    steps.done("all changes", str(verdict))
+    assert verdict.flawless, verdict
+    assert not site.topic_has("stream.gap")
+    is_removed(site, steps)
+
+
+def needs_every_permission(site: Site, steps: Steps) -> None:
+    """Without any one of the permissions that the chart grants, `helm test` names what is missing."""
+    role = site.write("GET", f"{RBAC}/namespaces/{site.name}/roles/{HOME}:kexport")
+    del role["metadata"]["resourceVersion"]
+    granted = [
+        (verb, resource, rule["apiGroups"][0])
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    assert len(granted) == 2 * len(PREFIXES)
+    for permission in granted:
+        kept = [each for each in granted if each != permission]
+        grant(site, role, kept)
+        assert site.helm.try_("test", "kexport", "--namespace", HOME, "--timeout=60s").code != 0, permission
+        verb, resource, group = permission
+        name = f"{resource}.{group}".rstrip(".")
+        assert f"may not {verb} {name} in namespace {site.name}" in site.kubelet.pod("kexport-check").tail()
+    # Helm leaves alone what others have changed, unless it is told that its own word counts.
+    site.release("upgrade", site.values(), "--force-conflicts")
+    wait_until_granted(site, granted)
+    steps.done("each permission taken away", f"{len(granted)} times named by kexport check")
+
+
+def grant(site: Site, role: dict[str, Any], permissions: list[tuple[str, str, str]]) -> None:
+    """Give the role these and no others, and wait until the API server acts on it."""
+    rules = [
+        {"apiGroups": [group], "resources": [name], "verbs": [verb]} for verb, name, group in permissions
+    ]
+    site.write("PUT", f"{RBAC}/namespaces/{site.name}/roles/{HOME}:kexport", {**role, "rules": rules})
+    wait_until_granted(site, permissions)
+
+
+def wait_until_granted(site: Site, permissions: list[tuple[str, str, str]]) -> None:
+    everything = [
+        (verb, name, group)
+        for name, group in (("configmaps", ""), ("widgets", "example.com"))
+        for verb in ("list", "watch")
+    ]
+    wait_until(
+        lambda: {each for each in everything if may(site, *each)} == set(permissions),
+        seconds=10,
+        what="the API server acts on the role",
+    )
+
+
+def may(site: Site, verb: str, resource: str, group: str) -> bool:
+    attributes = {"namespace": site.name, "verb": verb, "resource": resource, "group": group}
+    spec = {"user": f"system:serviceaccount:{HOME}:kexport", "resourceAttributes": attributes}
+    path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    return bool(site.write("POST", path, {"spec": spec})["status"]["allowed"])
+
+
+def grows(site: Site, steps: Steps) -> None:
+    """A new sink and a new resource: taken up by the running process, with the permission it needs."""
+    before = site.pod()["metadata"]["uid"]
+    values = site.values("deployments.apps")
+    values["config"]["sinks"]["copy"] = {"type": "file", "path": "/var/lib/kexport/copy.jsonl"}
+    site.release("upgrade", values)
+    copy = site.kubelet.claim(CLAIM) / "copy.jsonl"
+    wait_until(
+        lambda: site.topic_has('"resource":"deployments.apps"'), seconds=60, what="the resource streams"
+    )
+    wait_until(lambda: bool(file_lines(copy)), seconds=30, what="the new sink is written to")
+    assert site.pod()["metadata"]["uid"] == before
+    steps.done("helm upgrade with another sink and resource", "both stream, without a restart")
+
+
+def restarts(site: Site, steps: Steps) -> None:
+    """What is read at the start alone, a rollback, and a Pod that somebody deletes: the position is kept."""
+    old = site.pod()["metadata"]["uid"]
+    site.release("upgrade", site.values("deployments.apps", journal={"keep_seconds": 60}))
+    wait_until(lambda: site.pod_is_new_and_ready(old), seconds=60, what="another Pod is ready")
+    steps.done("helm upgrade with another journal", f"restarted, {how_it_stopped(site)}")
+
+    old = site.pod()["metadata"]["uid"]
+    site.helm.run("rollback", "kexport", "1", "--namespace", HOME, "--wait", "--timeout=60s")
+    wait_until(lambda: site.pod_is_new_and_ready(old), seconds=60, what="the Pod of before is ready")
+    steps.done("helm rollback", f"restarted, {how_it_stopped(site)}")
+
+    old = site.pod()["metadata"]["uid"]
+    site.write("DELETE", f"/api/v1/namespaces/{HOME}/pods/kexport-0")
+    wait_until(lambda: site.pod_is_new_and_ready(old), seconds=60, what="the Pod is made again")
+    steps.done("kubectl delete pod", f"made again, {how_it_stopped(site)}")
+
+
+def how_it_stopped(site: Site) -> str:
+    last = [pod for pod in site.kubelet.ended if pod.name == "kexport-0"][-1]
+    assert (last.exit_code, last.killed) == (0, False), last.tail()
+    return f"exit code 0 after {last.stopped_seconds:.1f} s"
+
+
+def is_forbidden(site: Site, steps: Steps) -> None:
+    """A resource without permission: said, not ready, and the others go on."""
+    values = site.values("serviceaccounts")
+    values["rbac"]["create"] = False
+    pod = site.pod()["metadata"]["uid"]
+    site.release("upgrade", values)
+    failing = f"[-]stream serviceaccounts/{site.name} failed: "
+    wait_until(lambda: failing in site.ask("/readyz")[1], seconds=30, what="it says that it is forbidden")
+    assert site.ask("/livez")[0] == 200
+    count = len(site.topics.read())
+    wait_until(lambda: len(site.topics.read()) > count, seconds=30, what="other streams go on")
+    line = next(line for line in site.ask("/readyz")[1].splitlines() if line.startswith(failing))
+    site.helm.run("rollback", "kexport", "--namespace", HOME, "--wait", "--timeout=60s")
+    wait_until(lambda: site.ask("/readyz")[0] == 200, seconds=60, what="it is ready again")
+    assert site.pod()["metadata"]["uid"] == pod
+    steps.done("a resource without permission", f"{line.partition('failed: ')[2]!r}, the others go on")
+
+
+def is_removed(site: Site, steps: Steps) -> None:
+    site.helm.run("uninstall", "kexport", "--namespace", HOME, "--wait", "--timeout=60s")
+    wait_until(lambda: not items(site, "/api/v1", "pods"), seconds=60, what="the Pod is gone")
+    kinds = {
+        "/api/v1": ("configmaps", "secrets", "services", "serviceaccounts", "persistentvolumeclaims"),
+        "/apis/apps/v1": ("statefulsets", "controllerrevisions"),
+        RBAC: ("roles", "rolebindings"),
+    }
+    left = {name for group, names in kinds.items() for kind in names for name in items(site, group, kind)}
+    roles = site.write("GET", f"{RBAC}/namespaces/{site.name}/roles")["items"]
+    not_ours = {
+        "configmaps/kube-root-ca.crt",
+        "serviceaccounts/default",
+        "secrets/kafka-env",
+        "secrets/kafka-files",
+    }
+    assert left - not_ours == {f"persistentvolumeclaims/{CLAIM}"}
+    assert roles == []
+    steps.done("helm uninstall", f"stopped with {how_it_stopped(site)}; left is the claim {CLAIM}")
+
+
+def items(site: Site, group: str, kind: str) -> set[str]:
+    found = site.write("GET", f"{group}/namespaces/{HOME}/{kind}")["items"]
+    return {f"{kind}/{each['metadata']['name']}" for each in found}
