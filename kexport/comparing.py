@@ -56,7 +56,6 @@ class Comparison:
                     stats.state = "recovering"
                     await recovery.run()
                     stats.recovery_requests += recovery.requests
-                    stats.recovery_requests += recovery.requests
                 await self._emit(snapshot, resync, recovery, epoch)
         stats.synced, stats.error = True, ""
 

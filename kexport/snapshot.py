@@ -200,7 +200,7 @@ async def _by_list(client: Client, snapshot: Snapshot, *, at: str, paged: bool =
         query |= {"resourceVersion": at, "resourceVersionMatch": "Exact"}
     async for page in client.pages(snapshot.stream.path, query, paged=paged):
         version = page.metadata.resourceVersion
-        if not version or snapshot.version not in {"", version}:
+        if version in {"", "0"} or snapshot.version not in {"", version}:
             raise ProtocolError(
                 f"the list of {snapshot.stream.path} has no version that one could go on from"
             )
