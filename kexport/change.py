@@ -28,6 +28,10 @@ class ChangeType(StrEnum):
     LEFT = "left"
 
 
+GONE = frozenset({ChangeType.DELETED, ChangeType.LEFT})
+"""After these an object is not in the index any more."""
+
+
 class Origin(StrEnum):
     """How a change came to be known (the `origin` attribute, design of the CloudEvent)."""
 
@@ -102,6 +106,11 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     def selective(self) -> bool:
         """Whether the server narrows the selection, so that its DELETED may mean "no longer selected"."""
         return bool(self.label_selector or self.field_selector)
+
+    @property
+    def gone(self) -> ChangeType:
+        """What has become of an object that is missing: with a selector nobody can tell a deletion."""
+        return ChangeType.LEFT if self.selective else ChangeType.DELETED
 
     def wants(self, namespace: str) -> bool:
         """Whether an object of this namespace belongs to the stream (`only_namespaces`)."""

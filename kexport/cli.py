@@ -11,15 +11,12 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from kexport.arguments import parser
 from kexport.errors import ConfigError, KexportError
+from kexport.startup import cluster_of, load, loader, set_up_logs
 from kexport.terminal import mask, plain, takes_colour
-
-if TYPE_CHECKING:  # names for annotations; the modules behind them are what is heavy
-    from kexport.config import Config
-    from kexport.tables import ClusterConfig
 
 T = TypeVar("T")
 DONE, FAILED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 130
@@ -62,11 +59,11 @@ def _complain(problem: object, code: int) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from kexport.engine import Engine
 
-    load = _loader(arguments)
-    loaded = load()
+    read = loader(arguments)
+    loaded = read()
 
     async def export(stop: asyncio.Event) -> int:
-        engine = Engine(loaded, load)
+        engine = Engine(loaded, read)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, engine.reload)
         try:
             await engine.run(stop)
@@ -84,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from kexport import check, findings
 
-    _set_up_logs(arguments, level="ERROR")
+    set_up_logs(arguments, level="ERROR")
 
     async def checked() -> int:
         report = await check.check(
@@ -102,22 +99,22 @@ def _check(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     from kexport import report
 
-    print(report.status(_load(arguments, level="WARNING").root, style=arguments.output or "words"))
+    print(report.status(load(arguments, level="WARNING").root, style=arguments.output or "words"))
     return DONE
 
 
 def _journal(arguments: argparse.Namespace) -> int:
     from kexport import report
 
-    root = _load(arguments, level="WARNING").root
+    root = load(arguments, level="WARNING").root
     return report.journal(root, arguments.what, events=arguments.events, resource=arguments.resource)
 
 
 def _resources(arguments: argparse.Namespace) -> int:
     from kexport import describe
 
-    _set_up_logs(arguments, level="WARNING")
-    catalogue = asyncio.run(describe.ask(_cluster(arguments))).catalogue
+    set_up_logs(arguments, level="WARNING")
+    catalogue = asyncio.run(describe.ask(cluster_of(arguments))).catalogue
     print(describe.resources(catalogue, style=arguments.output or "table"))
     if catalogue.unavailable:
         _complain(f"these groups did not answer: {', '.join(catalogue.unavailable)}", DONE)
@@ -165,11 +162,11 @@ def _rbac(arguments: argparse.Namespace) -> int:
 
     from kexport import describe, plan, rbac
 
-    root = _load(arguments, level="WARNING").root
+    root = load(arguments, level="WARNING").root
     if arguments.offline:
         catalogue = rbac.assume(root.resources)
     else:
-        catalogue = asyncio.run(describe.ask(_cluster(arguments, root.cluster))).catalogue
+        catalogue = asyncio.run(describe.ask(cluster_of(arguments, root.cluster))).catalogue
     grantee = rbac.Grantee(arguments.name, arguments.namespace, arguments.service_account or arguments.name)
     streams = plan.streams(root.resources, catalogue)
     manifests = rbac.manifests(streams, grantee, identity=not root.cluster.name)
@@ -182,8 +179,8 @@ def _tail(arguments: argparse.Namespace) -> int:
 
     from kexport import describe, tail
 
-    _set_up_logs(arguments, level="WARNING")
-    cluster = _cluster(arguments)
+    set_up_logs(arguments, level="WARNING")
+    cluster = cluster_of(arguments)
     names = [name for each in arguments.resources for name in each.split(",") if name]
 
     options = tail.Options(
@@ -254,45 +251,3 @@ def _leave(code: int) -> NoReturn:
     sys.stderr.flush()
     sys.stdout.flush()
     os._exit(code)
-
-
-def _load(arguments: argparse.Namespace, *, level: str = "INFO") -> Config:
-    """The configuration file; logs are set up, with its secrets masked."""
-    return _loader(arguments, level=level)()
-
-
-def _loader(arguments: argparse.Namespace, *, level: str = "INFO") -> Callable[[], Config]:
-    """Reads the configuration file, each time anew; what was ever a secret of it stays masked in the logs."""
-    from kexport import config, plugins, telemetry
-
-    _set_up_logs(arguments, level=level)
-    found = plugins.load()
-    for name, problem in found.problems.items():
-        telemetry.get_log("plugins").warning("a plugin could not be loaded", plugin=name, problem=problem)
-    masks: dict[str, str] = {}
-
-    def load() -> Config:
-        loaded = config.load(arguments.config, found.types, absent=found.absent)
-        if new := {v: n for v, n in loaded.secrets.items() if len(v) > 3 and v not in masks}:
-            masks.update(new)
-            _set_up_logs(arguments, level=level, masks=masks)
-        return loaded
-
-    return load
-
-
-def _set_up_logs(arguments: argparse.Namespace, *, level: str, masks: dict[str, str] | None = None) -> None:
-    from kexport import telemetry
-
-    telemetry.set_up_logs(style=arguments.log_format, level=arguments.log_level or level, masks=masks)
-
-
-def _cluster(arguments: argparse.Namespace, configured: ClusterConfig | None = None) -> ClusterConfig:
-    """Which API server: the configuration's, unless the command line names one."""
-    from kexport.tables import ClusterConfig
-
-    if arguments.kubeconfig or arguments.context or arguments.url:
-        return ClusterConfig(kubeconfig=arguments.kubeconfig, context=arguments.context, url=arguments.url)
-    if configured is None and arguments.config:
-        configured = _load(arguments, level="WARNING").root.cluster
-    return configured or ClusterConfig()

@@ -9,7 +9,7 @@ from itertools import chain
 import msgspec
 
 from kexport import snapshot as snapshots
-from kexport.change import ChangeType, Known, Origin
+from kexport.change import GONE, Known, Origin
 from kexport.diff import portions
 from kexport.errors import ApiError
 from kexport.event import Event
@@ -20,7 +20,6 @@ from kexport.snapshot import Snapshot
 from kexport.telemetry import get_log
 
 ROLLBACK = "rollback"
-_GONE = frozenset({ChangeType.DELETED.value, ChangeType.LEFT.value})
 
 
 class SetBackError(Exception):
@@ -98,7 +97,7 @@ class Comparison:
         if first and self._parts.stream.initial == "silent":
             return []
         if self._parts.stream.deletions == "skip":
-            return [event for event in events if event.change not in _GONE]
+            return [event for event in events if event.change not in GONE]
         return events
 
     def _closing(self, snapshot: Snapshot, resync: Resync) -> list[Event]:

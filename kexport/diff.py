@@ -64,7 +64,7 @@ def portions(
 
 
 def _vanished(some: list[tuple[str, Known]], snapshot: Snapshot, encoder: Encoder, observed: str) -> Portion:
-    change = _gone(snapshot)
+    change = snapshot.stream.gone
     events = [
         encoder.vanished(key, known, change=change, version=snapshot.version, time=observed)
         for key, known in some
@@ -84,7 +84,11 @@ def _present(
         if each.before and not same:
             events.append(
                 encoder.vanished(
-                    metadata.key, each.before, change=_gone(snapshot), version=snapshot.version, time=observed
+                    metadata.key,
+                    each.before,
+                    change=snapshot.stream.gone,
+                    version=snapshot.version,
+                    time=observed,
                 )
             )
             deleted += 1
@@ -93,8 +97,3 @@ def _present(
         index[metadata.key] = metadata.known
         added, modified = added + (not same), modified + same
     return Portion(events, index, added, modified, deleted)
-
-
-def _gone(snapshot: Snapshot) -> ChangeType:
-    """With a selector nobody can tell a deletion from an object that is merely not selected any longer."""
-    return ChangeType.LEFT if snapshot.stream.selective else ChangeType.DELETED

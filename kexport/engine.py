@@ -48,7 +48,6 @@ class Engine:
         self._web: Web
         self._lanes: Lanes | None = None
         self._streams: Streams | None = None
-        self._stop: asyncio.Event
         self._failure: asyncio.Future[None]
         self.stats = Stats()
         self.stuck: set[str] = set()

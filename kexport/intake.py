@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from kexport.change import ChangeType, Known, Metadata, Origin, RawObject
+from kexport.change import GONE, ChangeType, Known, Metadata, Origin, RawObject
 from kexport.encoder import now
 from kexport.event import Event
 from kexport.lines import decode_bookmark, decode_line, decode_metadata
@@ -25,7 +25,6 @@ _CHANGES = {
     "MODIFIED": ChangeType.MODIFIED,
     "DELETED": ChangeType.DELETED,
 }
-_GONE = frozenset({ChangeType.DELETED, ChangeType.LEFT})
 
 
 class Intake:
@@ -39,9 +38,7 @@ class Intake:
         self._last = ""  # the newest version that was heard of
         self._floor = ""  # the newest one before it
         self._open_group = False  # `_last` deleted something, and may delete more
-        self._told: dict[str, Known] | None = (
-            None  # the index, while what comes may be in the journal already
-        )
+        self._told: dict[str, Known] | None = None  # the index, while what comes may be repeated
         self._recent: set[tuple[str, Metadata]] = set()
         self._before: set[tuple[str, Metadata]] = set()  # what was recent until there was too much of it
         self.bookmarked = False
@@ -54,8 +51,7 @@ class Intake:
         self._epoch = position.epoch
         self._last = self._floor = position.version
         self._open_group = position.held
-        known = await self._parts.journal.known(self._stream.key) if position.held else None
-        self._told = known
+        self._told = await self._parts.journal.known(self._stream.key) if position.held else None
 
     def take(self, lines: Iterable[bytes]) -> bool:
         """Journal what the lines say; whether they said anything.
@@ -77,9 +73,10 @@ class Intake:
                     continue
                 metadata = decode_metadata(item.object)
                 self._note(metadata.resourceVersion, deletes=item.type == "DELETED")
-                if self._stream.wants(metadata.namespace) and not self._repeated(item.type, metadata):
+                said = (item.type, metadata)
+                if self._stream.wants(metadata.namespace) and not self._repeated(said):
                     self._change(_CHANGES[item.type], metadata, item.object, observed, events, index)
-                    self._remember(item.type, metadata)
+                    self._remember(said)
                 version = metadata.resourceVersion
         finally:
             if version:
@@ -98,9 +95,9 @@ class Intake:
         events: list[Event],
         index: dict[str, Known | None],
     ) -> None:
-        if change is ChangeType.DELETED and self._stream.selective:
-            change = ChangeType.LEFT  # with a selector DELETED says no more than that it isn't selected now
-        gone = change in _GONE
+        gone = change in GONE
+        if gone:
+            change = self._stream.gone
         index[metadata.key] = None if gone else metadata.known
         if not (gone and self._stream.deletions == "skip"):
             shaped = self._parts.shaper.shape(members)
@@ -108,7 +105,7 @@ class Intake:
                 self._parts.encoder.change(change, metadata, shaped, origin=Origin.WATCH, time=observed)
             )
 
-    # -- groups of deletions that share a version ---------------------------------------------------------
+    # -- what the journal has already ---------------------------------------------------------------------
 
     def _note(self, version: str, *, deletes: bool) -> None:
         if not self._groups:
@@ -119,16 +116,16 @@ class Intake:
             self._floor, self._last, self._open_group = self._last, version, False
         self._open_group |= deletes
 
-    def _remember(self, said: str, metadata: Metadata) -> None:
+    def _remember(self, said: tuple[str, Metadata]) -> None:
         if len(self._recent) >= RECENT:
             self._before, self._recent = self._recent, set()
-        self._recent.add((said, metadata))
+        self._recent.add(said)
 
-    def _repeated(self, said: str, metadata: Metadata) -> bool:
+    def _repeated(self, said: tuple[str, Metadata]) -> bool:
         """Whether the journal has this already: just taken, or of a cut group and gone from the index."""
-        if (said, metadata) in self._recent or (said, metadata) in self._before:
+        if said in self._recent or said in self._before:
             return True
-        return self._told is not None and self._told.pop(metadata.key, None) is None
+        return self._told is not None and self._told.pop(said[1].key, None) is None
 
     def _position(self, version: str) -> Position:
         if self._groups and self._open_group:

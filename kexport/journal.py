@@ -86,11 +86,7 @@ class Journal:
         """Why it cannot be written at present; "" when it can."""
         return self._disk.failing
 
-    @failing.setter
-    def failing(self, why: str) -> None:
-        self._disk.failing = why
-
-    async def register(self, streams: Iterable[StreamKey], *, cluster_uid: str) -> None:
+    async def register(self, streams: Iterable[StreamKey], *, cluster_uid: str = "") -> None:
         """Make room for these streams; `positions` then holds the place of each.
 
         Raises ConfigError when the journal is of another cluster, whose objects must not be compared.

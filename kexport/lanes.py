@@ -120,7 +120,7 @@ class Lanes:
 
     async def end(self) -> None:
         """Stop delivering; cursors stay where they are."""
-        names = {running.task: name for name, running in self._running.items()}
+        names = {each.task: name for name, each in self._running.items() if name not in self.stuck}
         for task in await end(names, seconds=CLOSE_SECONDS):
             self._stick(names[task])
 

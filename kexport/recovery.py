@@ -213,7 +213,7 @@ class Recovery:
     def _changes(self, before: Known | None, moments: list[Moment]) -> list[Recovered]:
         """What a watch would have said of these moments, one after the other."""
         changes: list[Recovered] = []
-        left = ChangeType.LEFT if self._snapshot.stream.selective else ChangeType.DELETED
+        left = self._snapshot.stream.gone
         now_known, last = before, None
         for moment in moments:
             known = moment.known

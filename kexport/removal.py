@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kexport.change import ChangeType, Resource, Stream
+from kexport.change import Resource, Stream
 from kexport.diff import PORTION
 from kexport.encoder import Encoder, now
 from kexport.errors import ApiError, ConnectionLostError
@@ -36,12 +36,13 @@ async def retire(stream: Stream, journal: Journal, encoder: Encoder) -> None:
     encoder.enter(position.epoch)
     since = position.resync.since if position.resync else position.version
     known = sorted((await journal.known(key)).items())
-    change = ChangeType.LEFT if stream.selective else ChangeType.DELETED
     mark = Position(resync=Resync(reason=REASON, since=since), epoch=position.epoch)
     for start in range(0, len(known), PORTION):
         some = known[start : start + PORTION]
         observed = now()
-        events = [encoder.vanished(k, each, change=change, version=since, time=observed) for k, each in some]
+        events = [
+            encoder.vanished(k, each, change=stream.gone, version=since, time=observed) for k, each in some
+        ]
         await journal.room()
         told = events if stream.deletions == "emit" else []
         journal.append(key, told, {name: None for name, _ in some}, mark)

@@ -93,7 +93,7 @@ class Streams:
         await self._stop(
             key for key in self._running if key in wanted and self._differs(wanted[key], drops[key])
         )
-        await self._source.journal.register(list(wanted), cluster_uid=self._source.journal.cluster_uid)
+        await self._source.journal.register(wanted)
         for key, stream in wanted.items():
             if key not in self._running:
                 await self._start(stream, drops[key])
@@ -175,7 +175,8 @@ class Streams:
     def _find_absent(self) -> dict[StreamKey, Stream]:
         """The streams we followed, now or before a restart, and still want, whose resource isn't served."""
         served = self._source.journal.served
-        ghosts = {each.full_name: each for each in served.values() if each.full_name not in self._names}
+        names = {resource.full_name for resource in self.catalogue.resources}
+        ghosts = {each.full_name: each for each in served.values() if each.full_name not in names}
         if not ghosts:
             return {}
         catalogue = self.catalogue._replace(resources=(*self.catalogue.resources, *ghosts.values()))
@@ -183,10 +184,6 @@ class Streams:
         return {
             each.key: each for each in streams if each.key in served and each.resource.full_name in ghosts
         }
-
-    @property
-    def _names(self) -> set[str]:
-        return {resource.full_name for resource in self.catalogue.resources}
 
     async def _look_after(self, stream: Stream) -> None:
         """A resource is not served: tell that its objects are gone, when that is certain."""
@@ -201,5 +198,5 @@ class Streams:
             return
         await self._stop(key for key in self._running if key == stream.key)
         _log.warning("a resource is not served any more", stream=stream.key)
-        await self._source.journal.register([stream.key], cluster_uid=self._source.journal.cluster_uid)
+        await self._source.journal.register([stream.key])
         await retire(stream, self._source.journal, Encoder(stream, self._source.cluster))

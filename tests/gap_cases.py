@@ -5,26 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.exporter import Exporter, Memory, told, toml
-from tests.shop import Server, Shop, about, value
+from tests.exporter import Exporter, Memory, told
+from tests.shop import Shop, ShopCases, about, value
 
 
-class GapCases:
+class GapCases(ShopCases):
     """Subclass it, and give it a `server` fixture."""
-
-    @pytest.fixture
-    async def shop(self, server: Server) -> Shop:
-        return await Shop(server).open()
-
-    @pytest.fixture
-    def memory(self) -> Memory:
-        return Memory()
-
-    def config(self, shop: Shop, tmp_path: Path, **resource: Any) -> str:
-        entry = {"resource": "configmaps", "namespaces": [shop.name], **resource}
-        return toml(tmp_path, shop.server.cluster, [entry])
 
     async def test_scenario_2_after_a_restart_of_both_the_lost_changes_are_recovered_and_a_gap_says_so(
         self, shop: Shop, memory: Memory, tmp_path: Path

@@ -10,12 +10,9 @@ import asyncio
 import base64
 import uuid
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.exporter import Exporter, Memory, told, toml
-from tests.shop import Server, Shop, about
+from tests.shop import Server, Shop, ShopCases, about
 
 WIDGET_CRD = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -39,20 +36,8 @@ WIDGET_CRD = {
 }
 
 
-class InformerCases:
+class InformerCases(ShopCases):
     """Subclass it, and give it a `server` fixture."""
-
-    @pytest.fixture
-    async def shop(self, server: Server) -> Shop:
-        return await Shop(server).open()
-
-    @pytest.fixture
-    def memory(self) -> Memory:
-        return Memory()
-
-    def config(self, shop: Shop, tmp_path: Path, **resource: Any) -> str:
-        entry = {"resource": "configmaps", "namespaces": [shop.name], **resource}
-        return toml(tmp_path, shop.server.cluster, [entry])
 
     async def test_scenario_3_what_exists_comes_first_then_synced_then_each_change(
         self, shop: Shop, memory: Memory, tmp_path: Path

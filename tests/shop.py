@@ -5,11 +5,13 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
-from tests.exporter import told
+from tests.exporter import Memory, told, toml
 
 
 class Server(ABC):
@@ -77,6 +79,22 @@ class Shop:
 
     def subject(self, name: str) -> str:
         return f"{self.name}/{name}"
+
+
+class ShopCases:
+    """Cases that play in a shop: subclass it, and give it a `server` fixture."""
+
+    @pytest.fixture
+    async def shop(self, server: Server) -> Shop:
+        return await Shop(server).open()
+
+    @pytest.fixture
+    def memory(self) -> Memory:
+        return Memory()
+
+    def config(self, shop: Shop, tmp_path: Path, **resource: Any) -> str:
+        entry = {"resource": "configmaps", "namespaces": [shop.name], **resource}
+        return toml(tmp_path, shop.server.cluster, [entry])
 
 
 def about(events: list[Any], shop: Shop) -> list[tuple[str, str, str]]:

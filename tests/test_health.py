@@ -121,7 +121,7 @@ async def test_a_sink_that_does_not_open_is_not_ready(journal, tmp_path):
 
 
 async def test_a_journal_that_cannot_be_written_is_not_ready(journal, tmp_path):
-    journal.failing = "disk I/O error"
+    journal._disk.failing = "disk I/O error"
     assert failed(view(well(), journal, tmp_path)) == ["journal: it cannot be written: disk I/O error"]
 
 

@@ -13,6 +13,7 @@ from kexport.errors import ConfigError, TransientError
 from kexport.sink import Sink, SinkConfig, SinkContext, SinkType
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory, toml_of
+from tests.objects import configmap, eventually
 
 RETRY = {"min_seconds": 0.01, "max_seconds": 0.05}
 
@@ -45,22 +46,12 @@ def setting(fake: FakeCluster, tmp_path: Path) -> Setting:
     return Setting(fake, tmp_path)
 
 
-def configmap(fake: FakeCluster, name: str, **data: str) -> None:
-    fake.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
-
-
 def secret(fake: FakeCluster, name: str) -> None:
     fake.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
 
 
 def names(memory: Memory) -> list[str]:
     return [event.attributes.objname for event in memory.events if event.attributes.objname]
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def reloaded(exporter: Exporter) -> None:
