@@ -25,7 +25,7 @@ _OF_COURSE = frozenset({("metadata", "resourceVersion"), ("metadata", "generatio
 
 class _Data(msgspec.Struct):
     object: msgspec.Raw
-    previous: msgspec.Raw | None = None
+    previous: msgspec.Raw = msgspec.Raw()
 
 
 class _Whole(msgspec.Struct):
@@ -38,7 +38,7 @@ _whole = msgspec.json.Decoder(_Whole)
 def lines(event: Event, *, coloured: bool) -> list[str]:
     """What changed in this event's object, indented; empty where it says nothing of what was before."""
     data = _whole.decode(event.line).data
-    if data.previous is None:
+    if not bytes(data.previous):
         return []
     operations = between(bytes(data.previous), bytes(data.object))
     found = [
@@ -60,8 +60,10 @@ def _told(operation: Operation) -> Iterator[tuple[str, Colour]]:
         yield f"- {name}: {_value(old)}", "red"
     elif isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
         yield f"~ {name}:", "yellow"
-        for text in list(unified_diff(old.splitlines(), new.splitlines(), n=1, lineterm=""))[2:]:
-            yield f"    {text}", "green" if text[0] == "+" else "red" if text[0] == "-" else "dim"
+        _, _, *rows = unified_diff(old.splitlines(), new.splitlines(), n=1, lineterm="")
+        for text in rows:
+            if not text.startswith("@@"):
+                yield f"    {text}", "green" if text[0] == "+" else "red" if text[0] == "-" else "dim"
     else:
         yield f"~ {name}: {_value(old)} → {_value(new)}", "yellow"
 

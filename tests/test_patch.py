@@ -55,7 +55,9 @@ def changed(value, dice):
     if isinstance(value, list):
         elements = [changed(each, dice) for each in value if dice.random() > 0.08]
         if dice.random() < 0.2:
-            elements.insert(dice.randint(0, len(elements)), {"name": f"n{dice.randrange(99)}", "x": dice.random()})
+            elements.insert(
+                dice.randint(0, len(elements)), {"name": f"n{dice.randrange(99)}", "x": dice.random()}
+            )
         if dice.random() < 0.1:
             dice.shuffle(elements)
         return elements
