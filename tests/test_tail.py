@@ -221,7 +221,7 @@ async def test_a_diff_shows_each_field_that_changed_and_who_did_it(shell: Comman
     head, *rows = seen.splitlines()
     assert " by " in head
     assert {row.strip() for row in rows[:-1]} == {
-        "- data.gone: \"x\"", "~ data.text:", "one", "-two", "+2", '~ data.number: "1" → "2"',
+        '- data.gone: "x"', "~ data.text:", "one", "-two", "+2", '~ data.number: "1" → "2"',
         "+ data['e.v-l']: \"\\u001b[2J\"", '+ metadata.labels: {"x":"y"}',
     }  # fmt: skip
     assert rows[-1].split()[1] == "-"
