@@ -16,7 +16,7 @@ from typing import NoReturn, TypeVar
 from kexport.arguments import parser
 from kexport.errors import ConfigError, KexportError
 from kexport.startup import cluster_of, load, loader, set_up_logs
-from kexport.terminal import mask, plain, takes_colour
+from kexport.terminal import lines, mask, takes_colour
 
 T = TypeVar("T")
 DONE, FAILED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 130
@@ -49,7 +49,7 @@ def _attempt(arguments: argparse.Namespace) -> int:
 
 
 def _complain(problem: object, code: int) -> int:
-    print(f"kexport: {plain(str(problem))}", file=sys.stderr)
+    print(f"kexport: {lines(str(problem))}", file=sys.stderr)
     return code
 
 

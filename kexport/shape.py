@@ -1,7 +1,8 @@
-"""What leaves an object before it reaches the disk: managedFields, Secret values, configured fields.
+"""What is cut from an object, and hidden in it, before it reaches the disk: managedFields, Secret values, and
+whatever the configured transforms say.
 
-Bytes first: only the members on the way to a removed field are taken apart, one level at a time; their
-siblings stay the bytes they were.
+Bytes first: only the members on the way to a changed field are taken apart; their siblings stay the bytes
+they were.
 """
 
 from __future__ import annotations
@@ -10,50 +11,32 @@ import base64
 import binascii
 import hashlib
 import hmac
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from kexport.change import RawObject
-from kexport.errors import ConfigError
 from kexport.lines import MAX_DEPTH, flatten
-
-Path = tuple[str, ...]
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_SEGMENT = re.compile(r"""\.?([A-Za-z0-9_$-]+)|\[\s*(?:'([^']*)'|"([^"]*)")\s*\]""")
+from kexport.paths import Path
+from kexport.transform import LAST_APPLIED, Rule, compiled
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _strings = msgspec.json.Decoder(dict[str, str])
 _encoder = msgspec.json.Encoder()
-
-
-def parse_path(text: str) -> Path:
-    """`metadata.annotations['a.b/c']` -> its member names; raises ConfigError that shows the mistake."""
-    path: list[str] = []
-    at = 0
-    while at < len(text):
-        found = _SEGMENT.match(text, at)
-        if not found or (at == 0 and text[0] == "."):
-            raise ConfigError(f"field path {text!r} is wrong from {text[at:]!r} on; write a.b['c.d/e'].f")
-        path.append(next(group for group in found.groups() if group is not None))
-        at = found.end()
-    if not path:
-        raise ConfigError("a field path is empty; write metadata.labels, for example")
-    return tuple(path)
+_MANAGED_FIELDS: Path = ("metadata", "managedFields")
 
 
 class Shaper:
     """Turns an object of one resource into the bytes that may be stored.
 
-    `resource` is its full name (`secrets`, `deployments.apps`), `key` the redaction key, `drop` the paths
-    to leave out. `metadata.managedFields` always goes: it is half of many objects and no part of their state.
+    `resource` is its full name (`secrets`, `deployments.apps`), `key` the redaction key, `rules` what the
+    transforms do. `metadata.managedFields` always goes: it is half of many objects, and no state of theirs.
     """
 
-    def __init__(self, resource: str, key: bytes, drop: Sequence[Path] = ()) -> None:
-        self._drop = (("metadata", "managedFields"), *drop)
+    def __init__(self, resource: str, key: bytes, rules: Sequence[Rule] = ()) -> None:
         self._secret = resource == "secrets"
         self._key = key
+        self._steps = [compiled(rule, self._hash) for rule in _joined(rules)]
 
     def shape(self, members: RawObject) -> bytes:
         """The object's JSON without what must not be kept; raises msgspec.DecodeError if it isn't JSON."""
@@ -68,8 +51,8 @@ class Shaper:
     def _cut(self, members: RawObject) -> RawObject:
         if self._secret:
             self._redact(members)
-        for path in self._drop:
-            _remove(members, path)
+        for step in self._steps:
+            members = step(members)
         return members
 
     def _redact(self, members: RawObject) -> RawObject:
@@ -106,19 +89,19 @@ def _plain(text: str, *, encoded: bool) -> bytes:
     return text.encode()
 
 
-def _remove(members: RawObject, path: Path) -> bool:
-    """Take the member at `path` out, in place; whether it was there."""
-    head, *rest = path
-    if head not in members:
-        return False
-    if not rest:
-        del members[head]
-        return True
-    inner = _open(members[head])
-    if inner is None or not _remove(inner, tuple(rest)):
-        return False
-    members[head] = _raw(inner)
-    return True
+def _joined(rules: Iterable[Rule]) -> Iterator[Rule]:
+    """The rules, with drops that follow each other made one, managedFields first."""
+    drops: tuple[Path, ...] = (_MANAGED_FIELDS,)
+    for rule in rules:
+        if rule.kind == "drop":
+            drops += rule.paths
+            continue
+        if drops:
+            yield Rule("drop", drops)
+            drops = ()
+        yield rule
+    if drops:
+        yield Rule("drop", drops)
 
 
 def _open(raw: msgspec.Raw | None) -> RawObject | None:

@@ -23,9 +23,10 @@ from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.parts import Parts
 from kexport.removal import defined, retire
-from kexport.shape import Path, Shaper
+from kexport.shape import Shaper
 from kexport.tables import Root
 from kexport.telemetry import Stats, StreamStats, get_log
+from kexport.transform import Rule
 from kexport.waiting import end, wait_set
 
 SOON_SECONDS = 2.0  # between two discoveries, however many streams ask for one
@@ -45,7 +46,7 @@ class Source(NamedTuple):
 
 class _Running(NamedTuple):
     stream: Stream
-    drop: list[Path]
+    rules: list[Rule]
     task: asyncio.Task[None]
 
 
@@ -69,7 +70,7 @@ class Streams:
     def check(self, root: Root) -> None:
         """Whether `adjust` could do this; raises ConfigError."""
         for stream in plan.make(root.resources, self.catalogue).streams:
-            plan.dropped(root.transforms, stream.resource, self.catalogue)
+            plan.shaping(root.transforms, stream.resource, self.catalogue)
 
     async def adjust(self, root: Root, catalogue: Catalogue) -> None:
         """Follow what is wanted and served, and nothing else; what is unchanged goes on undisturbed.
@@ -82,7 +83,7 @@ class Streams:
     async def _adjust(self, root: Root, catalogue: Catalogue) -> None:
         found = plan.make(root.resources, catalogue)
         wanted = {stream.key: stream for stream in found.streams}
-        drops = {key: plan.dropped(root.transforms, each.resource, catalogue) for key, each in wanted.items()}
+        rules = {key: plan.shaping(root.transforms, each.resource, catalogue) for key, each in wanted.items()}
         self._root, self.catalogue = root, catalogue
         self._tell_waiting(found.waiting)
         absent = self._find_absent()
@@ -91,22 +92,24 @@ class Streams:
             await self._look_after(absent[key])
         self._absent = {key: since for key, since in self._absent.items() if key in absent}
         await self._stop(
-            key for key in self._running if key in wanted and self._differs(wanted[key], drops[key])
+            key for key in self._running if key in wanted and self._differs(wanted[key], rules[key])
         )
         await self._source.journal.register(wanted)
         for key, stream in wanted.items():
             if key not in self._running:
-                await self._start(stream, drops[key])
+                await self._start(stream, rules[key])
 
-    def _differs(self, stream: Stream, drop: list[Path]) -> bool:
+    def _differs(self, stream: Stream, rules: list[Rule]) -> bool:
         running = self._running[stream.key]
         same = running.stream.resource.api_version == stream.resource.api_version
         selected = (stream.initial, stream.deletions)
         return (
-            not same or (running.stream.initial, running.stream.deletions) != selected or running.drop != drop
+            not same
+            or (running.stream.initial, running.stream.deletions) != selected
+            or running.rules != rules
         )
 
-    async def _start(self, stream: Stream, drop: list[Path]) -> None:
+    async def _start(self, stream: Stream, rules: list[Rule]) -> None:
         source, key = self._source, stream.key
         encoder = Encoder(stream, source.cluster)
         before = source.journal.served.get(key)
@@ -119,7 +122,7 @@ class Streams:
         if before != stream.resource:
             await source.journal.serve(key, stream.resource)
         stats = self._stats.streams[key] = StreamStats()
-        shaper = Shaper(stream.resource.full_name, source.redaction_key, drop)
+        shaper = Shaper(stream.resource.full_name, source.redaction_key, rules)
         informer = Informer(
             Parts(stream, source.client, source.journal, encoder, shaper, stats),
             identity=source.identity,
@@ -127,7 +130,7 @@ class Streams:
             missing=self._wanted.set,
         )
         task = self._group.create_task(informer.run(), name=f"informer {key}")
-        self._running[key] = _Running(stream, drop, task)
+        self._running[key] = _Running(stream, rules, task)
 
     async def _stop(self, keys: Iterable[StreamKey]) -> None:
         """End these informers; their places stay."""

@@ -6,7 +6,7 @@ from kexport.config import SinkSettings
 from kexport.encoder import dropped_events
 from kexport.errors import ConfigError
 from kexport.event import GAP, SYNCED
-from kexport.route import filters
+from kexport.route import gates
 from kexport.sink import BatchConfig, Sink, SinkConfig, SinkType
 from kexport.tables import RetryConfig, RouteConfig
 from kexport.testing import make_event
@@ -34,7 +34,7 @@ def resolve(pattern):
 
 def wanted(routes, *, sinks=("audit", "other"), **rejects_to):
     settings = {name: sink(name, rejects_to=rejects_to.get(name, "")) for name in sinks}
-    return filters(routes, settings, resolve)
+    return {name: each.wants for name, each in gates(routes, settings, resolve).items()}
 
 
 def wants(route, event):
@@ -149,4 +149,4 @@ def test_an_unknown_resource_in_a_route_is_refused_with_its_place():
 
     routes = [RouteConfig(sinks=("audit",)), RouteConfig(sinks=("audit",), resources=("podz",))]
     with pytest.raises(ConfigError, match=r"^routes\[1\]\.resources: unknown resource 'podz'"):
-        filters(routes, {"audit": sink("audit")}, nothing_is_served)
+        gates(routes, {"audit": sink("audit")}, nothing_is_served)
