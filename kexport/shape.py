@@ -23,6 +23,7 @@ from kexport.transform import LAST_APPLIED, Rule, compiled
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _strings = msgspec.json.Decoder(dict[str, str])
 _encoder = msgspec.json.Encoder()
+HASHED = "hmac-sha256:"
 _MANAGED_FIELDS: Path = ("metadata", "managedFields")
 
 
@@ -76,7 +77,7 @@ class Shaper:
         return _raw({name: self._hash(_plain(text, encoded=encoded)) for name, text in values.items()})
 
     def _hash(self, value: bytes) -> str:
-        return "hmac-sha256:" + hmac.new(self._key, value, hashlib.sha256).hexdigest()
+        return HASHED + hmac.new(self._key, value, hashlib.sha256).hexdigest()
 
 
 def _plain(text: str, *, encoded: bool) -> bytes:

@@ -211,7 +211,10 @@ def _content(value: object) -> bytes:
     """What is hashed: a text's characters, as in a Secret; anything else as JSON, which no text equals."""
     raw = bytes(value) if isinstance(value, msgspec.Raw) else _encoder.encode(value)
     if raw.startswith(b'"'):
-        return _text.decode(raw).encode()
+        try:
+            return _text.decode(raw).encode()
+        except msgspec.DecodeError:  # half a surrogate pair
+            return raw
     return b"\0json:" + msgspec.json.format(raw, indent=-1)
 
 
