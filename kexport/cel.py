@@ -96,7 +96,7 @@ def _explained(text: str, message: str) -> str:
     if not found:
         return f"is no CEL expression: {message.partition(': ')[2].removesuffix(' [CANCELLED]') or message}"
     line, column = int(found[1]), int(found[2])
-    problem = found[3].removesuffix(" [INVALID_ARGUMENT]").partition(" expecting {")[0]
+    problem = found[3].removesuffix(" [INVALID_ARGUMENT]").partition(" expecting ")[0]
     problem = problem.replace("(in container '')", "").strip()
     if "mismatched input '<EOF>'" in problem:
         problem = "the expression ends too early"

@@ -26,12 +26,12 @@ from kexport.lines import (
 )
 from kexport.paths import EVERY, Every, Like, parse_path
 from kexport.shape import Shaper
-from kexport.transform import Rule
 from kexport.sink import Sink, SinkConfig, SinkType
 from kexport.tail import _json_renderer
 from kexport.tail import line as shown
 from kexport.terminal import plain
 from kexport.testing.events import make_event
+from kexport.transform import Rule
 from kexport.variables import fill_in
 
 bounded = settings(max_examples=200, deadline=None)

@@ -52,7 +52,7 @@ def fits(segment: Any, key: Any) -> bool:
     if isinstance(key, int):
         return False
     if isinstance(segment, str):
-        return segment == key
+        return bool(segment == key)
     first, *rest = segment.pattern.split("*")
     if not key.startswith(first):
         return False
@@ -61,10 +61,10 @@ def fits(segment: Any, key: Any) -> bool:
         if part not in key:
             return False
         key = key[key.index(part) + len(part) :]
-    return key.endswith(rest[-1])
+    return bool(key.endswith(rest[-1]))
 
 
-def walk(value: Any, paths: list[tuple], act: Any) -> Any:
+def walk(value: Any, paths: list[tuple[Any, ...]], act: Any) -> Any:
     """The slow way: `value` with `act` done to what the paths lead to; the outer one of two counts."""
     if () in paths:
         return act(value)
@@ -72,8 +72,8 @@ def walk(value: Any, paths: list[tuple], act: Any) -> Any:
         made = {k: walk(v, [p[1:] for p in paths if fits(p[0], k)], act) for k, v in value.items()}
         return {k: v for k, v in made.items() if v is not GONE}
     if isinstance(value, list):
-        made = [walk(v, [p[1:] for p in paths if fits(p[0], n)], act) for n, v in enumerate(value)]
-        return [v for v in made if v is not GONE]
+        kept = [walk(v, [p[1:] for p in paths if fits(p[0], n)], act) for n, v in enumerate(value)]
+        return [v for v in kept if v is not GONE]
     return value
 
 
@@ -86,7 +86,7 @@ def hashed(value: Any) -> str:
     return "hmac-sha256:" + hmac.new(KEY, content, hashlib.sha256).hexdigest()
 
 
-def only(value: Any, paths: list[tuple]) -> Any:
+def only(value: Any, paths: list[tuple[Any, ...]]) -> Any:
     if () in paths:
         return value
     if not isinstance(value, dict | list):
@@ -158,7 +158,7 @@ def test_rules_act_one_after_the_other(obj, first, second, third):
 @settings(max_examples=100, deadline=None)
 @given(objects, paths)
 def test_what_no_rule_changes_is_written_as_it_came(obj, path):
-    if not walk(obj, [path], lambda _value: GONE) == obj:
+    if walk(obj, [path], lambda _value: GONE) != obj:
         return
     text = json.dumps(obj, separators=(" , ", " : ")).encode()
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
@@ -209,7 +209,7 @@ POD_SPEC = {
     "initContainers": [container("s3cr3t-3")],
     "ephemeralContainers": [container("s3cr3t-4")],
 }
-WORKLOADS = {
+WORKLOADS: dict[str, dict[str, Any]] = {
     "Pod": {"spec": POD_SPEC},
     "Deployment, StatefulSet, DaemonSet, ReplicaSet, Job": {"spec": {"template": {"spec": POD_SPEC}}},
     "CronJob": {"spec": {"jobTemplate": {"spec": {"template": {"spec": POD_SPEC}}}}},
