@@ -72,10 +72,11 @@ def _add_export_commands(commands: _Commands) -> None:
         metavar="OBJECT",
         help="instead: what becomes of an object (FILE.json, FILE.yaml, -, RESOURCE/NAMESPACE/NAME)",
     )
-    check.add_argument(
+    only = check.add_argument_group("with --explain, the object is taken as part of an event")
+    only.add_argument(
         "--change", choices=["added", "modified", "deleted", "left"], default="modified", help="(modified)"
     )
-    check.add_argument(
+    only.add_argument(
         "--origin", choices=["watch", "snapshot", "recovered", "resync"], default="watch", help="(watch)"
     )
     status = _add(commands, "status", "show streams, sinks and journal of the process that runs, or ran")

@@ -91,10 +91,15 @@ def compile(text: str) -> Program:  # noqa: A001  (CEL's own word)
 
 
 def _explained(text: str, message: str) -> str:
-    """The evaluator's first complaint in our form, with the place."""
-    found = _PROBLEM.search(message)
+    """The evaluator's complaint in our form, with the place."""
+    found = [_complaint(text, each) for each in _PROBLEM.finditer(message)]
     if not found:
         return f"is no CEL expression: {message.partition(': ')[2].removesuffix(' [CANCELLED]') or message}"
+    # A misspelt macro makes its variable unknown, too: what one can do something about is said.
+    return next((each for each in found if "did you mean" in each), found[0])
+
+
+def _complaint(text: str, found: re.Match[str]) -> str:
     line, column = int(found[1]), int(found[2])
     problem = found[3].removesuffix(" [INVALID_ARGUMENT]").partition(" expecting ")[0]
     problem = problem.replace("(in container '')", "").strip()

@@ -141,6 +141,9 @@ def test_any_object_gives_an_answer_or_is_undecided(obj, text):
     assert answer(lambda: Where(text).holds(event({"object": obj}))) == expected
 
 
+STARTSWITH = "object.a.startswith('x')\n         ^"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -157,9 +160,12 @@ def test_any_object_gives_an_answer_or_is_undecided(obj, text):
             "line 2, column 3: unknown name 'evnt', did you mean 'event'?\n  evnt.type == 'x'\n  ^",
         ),
         (
-            "object.a.startswith('x')",
-            "line 1, column 10: unknown name 'startswith', did you mean 'startsWith'?"
-            "\nobject.a.startswith('x')\n         ^",
+            STARTSWITH.partition("\n")[0],
+            f"line 1, column 10: unknown name 'startswith', did you mean 'startsWith'?\n{STARTSWITH}",
+        ),
+        (
+            "event.exist(c, c.a)",
+            "line 1, column 7: unknown name 'exist', did you mean 'exists'?\nevent.exist(c, c.a)\n      ^",
         ),
         ("1 + 1", "gives INT, where true or false is needed:\n1 + 1"),
         ("object.a b", "line 1, column 10: Syntax error: extraneous input 'b'\nobject.a b\n         ^"),
