@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from kexport.change import RawObject
 from kexport.lines import MAX_DEPTH, flatten
-from kexport.paths import Path
-from kexport.transform import LAST_APPLIED, Rule, compiled
+from kexport.transform import LAST_APPLIED, Members, Rule, compiled
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _strings = msgspec.json.Decoder(dict[str, str])
 _encoder = msgspec.json.Encoder()
 HASHED = "hmac-sha256:"
-_MANAGED_FIELDS: Path = ("metadata", "managedFields")
 
 
 class Shaper:
@@ -37,7 +34,7 @@ class Shaper:
     def __init__(self, resource: str, key: bytes, rules: Sequence[Rule] = ()) -> None:
         self._secret = resource == "secrets"
         self._key = key
-        self._steps = [compiled(rule, self._hash) for rule in _joined(rules)]
+        self._steps = [compiled(rule, self._hash) for rule in rules]
 
     def shape(self, members: RawObject) -> bytes:
         """The object's JSON without what must not be kept; raises msgspec.DecodeError if it isn't JSON."""
@@ -49,14 +46,17 @@ class Shaper:
         # A server that indents would break an event, and with it a chunk, into lines.
         return msgspec.json.format(shaped, indent=-1) if b"\n" in shaped else shaped
 
-    def _cut(self, members: RawObject) -> RawObject:
+    def _cut(self, members: Members) -> Members:
         if self._secret:
             self._redact(members)
+        metadata = _open(members.get("metadata"))
+        if metadata and metadata.pop("managedFields", None) is not None:
+            members["metadata"] = metadata
         for step in self._steps:
             members = step(members)
         return members
 
-    def _redact(self, members: RawObject) -> RawObject:
+    def _redact(self, members: Members) -> Members:
         for name in ("data", "stringData"):
             if name in members:
                 members[name] = self._hash_values(members[name], encoded=name == "data")
@@ -77,7 +77,7 @@ class Shaper:
         return _raw({name: self._hash(_plain(text, encoded=encoded)) for name, text in values.items()})
 
     def _hash(self, value: bytes) -> str:
-        return HASHED + hmac.new(self._key, value, hashlib.sha256).hexdigest()
+        return HASHED + hmac.digest(self._key, value, "sha256").hex()
 
 
 def _plain(text: str, *, encoded: bool) -> bytes:
@@ -88,21 +88,6 @@ def _plain(text: str, *, encoded: bool) -> bytes:
         except (binascii.Error, ValueError):
             pass
     return text.encode()
-
-
-def _joined(rules: Iterable[Rule]) -> Iterator[Rule]:
-    """The rules, with drops that follow each other made one, managedFields first."""
-    drops: tuple[Path, ...] = (_MANAGED_FIELDS,)
-    for rule in rules:
-        if rule.kind == "drop":
-            drops += rule.paths
-            continue
-        if drops:
-            yield Rule("drop", drops)
-            drops = ()
-        yield rule
-    if drops:
-        yield Rule("drop", drops)
 
 
 def _open(raw: msgspec.Raw | None) -> RawObject | None:

@@ -6,7 +6,7 @@ the whole object is written; what no rule touches keeps the bytes that it had.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -121,6 +121,7 @@ class _Node:
                 self.names[segment] = _Node(rest)
             else:
                 self.patterns.append((segment, _Node(rest)))
+        self.literal = [(name, (node,)) for name, node in self.names.items()]
         self.every = tuple(node for segment, node in self.patterns if segment == EVERY)
 
 
@@ -162,8 +163,8 @@ def _change(inside: Inside, nodes: _Nodes, act: Act) -> bool:
     """Let `act` change what the paths lead to, in place; whether there was anything."""
     changed = False
     # From the end, since an element that goes moves those behind it.
-    for key, below in reversed([*_matches(inside, nodes)]):
-        if any(node.ends for node in below):
+    for key, below in reversed(_matches(inside, nodes)):
+        if _end(below):
             act(inside, key)
             changed = True
             continue
@@ -174,13 +175,18 @@ def _change(inside: Inside, nodes: _Nodes, act: Act) -> bool:
     return changed
 
 
-def _matches(inside: Inside, nodes: _Nodes) -> Iterable[tuple[str | int, _Nodes]]:
+def _end(nodes: _Nodes) -> bool:
+    return nodes[0].ends if len(nodes) == 1 else any(node.ends for node in nodes)
+
+
+def _matches(inside: Inside, nodes: _Nodes) -> Sequence[tuple[Any, _Nodes]]:
     """The members or elements on the way of some path, with what is left of those paths."""
+    alone = nodes[0] if len(nodes) == 1 else None
     if isinstance(inside, list):
-        every = tuple(below for node in nodes for below in node.every)
+        every = alone.every if alone else tuple(below for node in nodes for below in node.every)
         return [(number, every) for number in range(len(inside))] if every else ()
-    if len(nodes) == 1 and not nodes[0].patterns:
-        return [(name, (node,)) for name, node in nodes[0].names.items() if name in inside]
+    if alone and not alone.patterns:
+        return [(name, below) for name, below in alone.literal if name in inside]
     found = ((name, _below(name, nodes)) for name in inside)
     return [(name, below) for name, below in found if below]
 
@@ -231,7 +237,7 @@ def _only(value: object, nodes: _Nodes) -> Any:
     found = []
     for key, below in _matches(inside, nodes):
         each = inside[key]
-        kept = each if any(node.ends for node in below) else _only(each, below)
+        kept = each if _end(below) else _only(each, below)
         if kept is not _NOTHING:
             found.append((key, kept))
     if not found:

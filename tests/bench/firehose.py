@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from tests.bench.child import Cost, StubServer
 from tests.bench.exporting import CONFIGMAPS, EVENTS, PODS, SECRETS, WIDGETS, Bench, Exporter
@@ -40,14 +40,16 @@ def pour(
     served: Served,
     sinks: Sequence[str],
     *,
-    drop: Sequence[str] = (),
+    transform: Mapping[str, Any] | None = None,
+    condition: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """All changes of one resource through a fresh kexport into these sinks."""
     folder = bench.new_folder(served.name)
     settings = {kind: ends.sink(kind, folder) for kind in sinks}
-    transforms = [{"resources": ["*"], "drop": list(drop)}] if drop else []
+    transforms = [{"resources": ["*"], **transform}] if transform else []
+    routes = [{"sinks": list(sinks), **condition}] if condition else []
     with StubServer(served) as stub:
-        exporter = Exporter(folder, stub.url, [_name(served)], settings, transforms=transforms)
+        exporter = Exporter(folder, stub.url, [_name(served)], settings, transforms=transforms, routes=routes)
         with exporter:
             exporter.wait_delivered(served.changes + 1)  # `synced` is the first event
             seconds = time.monotonic() - stub.state()["opened"][0]
@@ -92,17 +94,21 @@ def journal(bench: Bench, ends: FarEnds) -> None:
 
 
 def cost(bench: Bench, ends: FarEnds) -> None:
-    """What redaction and dropped fields add: the same objects without them are the first row."""
+    """What redaction, transforms and conditions add: the same objects without them are the first row."""
     changes = bench.count(100_000)
-    plan: list[tuple[str, Served, list[str]]] = [
-        ("ConfigMaps, 12 values", CONFIGMAPS, []),
-        ("Secrets, 12 values, redacted", SECRETS, []),
-        ("pods", PODS, []),
-        ("pods, status.conditions and one annotation dropped", PODS, _DROPPED),
+    plan: list[tuple[str, Served, dict[str, dict[str, Any]]]] = [
+        ("ConfigMaps, 12 values", CONFIGMAPS, {}),
+        ("Secrets, 12 values, redacted", SECRETS, {}),
+        ("pods", PODS, {}),
+        ("pods, status.conditions and one annotation dropped", PODS, {"transform": _DROPPED}),
+        ("pods, values of env hashed", PODS, {"transform": {"redact": ["env"]}}),
+        ("pods, routed by a label", PODS, {"condition": {"labels": "!nobody"}}),
+        ("pods, routed by where", PODS, {"condition": _WHERE}),
     ]
-    for label, served, drop in plan:
-        outcome = pour(bench, ends, served._replace(changes=changes), ["null"], drop=drop)
+    for label, served, options in plan:
+        outcome = pour(bench, ends, served._replace(changes=changes), ["null"], **options)
         bench.rows.add("cost", label, cpu_us=outcome.figures()["cpu_us"])
 
 
-_DROPPED = ["status.conditions", "metadata.annotations['checksum/config']"]
+_DROPPED = {"drop": ["status.conditions", "metadata.annotations['checksum/config']"]}
+_WHERE = {"where": "object.spec.containers.exists(c, c.image != '') && !has(object.metadata.labels.nobody)"}
