@@ -126,6 +126,7 @@ ATTRIBUTES = (
     "change", "namespace", "name",
     "id", "source", "type", "subject", "time", "origin", "cluster", "apiversion", "kind", "resource",
     "objnamespace", "objname", "resourceversion", "sequence", "partitionkey", "epoch",
+    "manager", "managertime",
 )  # fmt: skip
 """What `event` has: the CloudEvent's attributes, and three under a shorter name; "" where one is absent."""
 

@@ -16,6 +16,7 @@ import msgspec
 
 from kexport.change import RawObject
 from kexport.lines import MAX_DEPTH, flatten
+from kexport.managers import attach
 from kexport.transform import LAST_APPLIED, Members, Rule, compiled
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -29,9 +30,14 @@ class Shaper:
 
     `resource` is its full name (`secrets`, `deployments.apps`), `key` the redaction key, `rules` what the
     transforms do. `metadata.managedFields` always goes: it is half of many objects, and no state of theirs.
+    With `managers` who and when is attached to what is left (`managers.attach`).
     """
 
-    def __init__(self, resource: str, key: bytes, rules: Sequence[Rule] = ()) -> None:
+    def __init__(
+        self, resource: str, key: bytes, rules: Sequence[Rule] = (), *, managers: bool = False
+    ) -> None:
+        self._managers = managers
+        self._rules = tuple(rules)
         self._secret = resource == "secrets"
         self._key = key
         self._steps = [compiled(rule, self._hash) for rule in rules]
@@ -39,12 +45,19 @@ class Shaper:
     def shape(self, members: RawObject) -> bytes:
         """The object's JSON without what must not be kept; raises msgspec.DecodeError if it isn't JSON."""
         try:
-            members = self._cut(dict(members))
+            kept = self._cut(dict(members))
         except RecursionError:  # so deep that it depends on who calls
-            members = self._cut(_members.decode(flatten(_encoder.encode(members), MAX_DEPTH)))
-        shaped = flatten(_encoder.encode(members), MAX_DEPTH)
+            kept = self._cut(_members.decode(flatten(_encoder.encode(members), MAX_DEPTH)))
+        shaped = flatten(_encoder.encode(kept), MAX_DEPTH)
         # A server that indents would break an event, and with it a chunk, into lines.
-        return msgspec.json.format(shaped, indent=-1) if b"\n" in shaped else shaped
+        shaped = msgspec.json.format(shaped, indent=-1) if b"\n" in shaped else shaped
+        return attach(shaped, members) if self._managers else shaped
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells whether another shaper would make the same of an object; says nothing about the key."""
+        how = repr((self._rules, self._secret)).encode()
+        return hmac.digest(self._key, how, "sha256").hex()
 
     def _cut(self, members: Members) -> Members:
         if self._secret:

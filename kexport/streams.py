@@ -22,10 +22,12 @@ from kexport.informer import Informer
 from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.parts import Parts
+from kexport.remembered import Remembered
 from kexport.removal import defined, retire
 from kexport.shape import Shaper
 from kexport.tables import Root
 from kexport.telemetry import Stats, StreamStats, get_log
+from kexport.trail import Trail
 from kexport.transform import Rule
 from kexport.waiting import end, wait_set
 
@@ -60,6 +62,8 @@ class Streams:
         self._root = root
         self._slots = asyncio.Semaphore(root.cluster.max_snapshots)
         self._running: dict[StreamKey, _Running] = {}
+        self._remembered = Remembered(source.journal.last_states)
+        self._shapes: dict[StreamKey, str] | None = None
         self._absent: dict[StreamKey, float] = {}  # since when discovery lacks it
         self._wanted = asyncio.Event()
         self._one = asyncio.Lock()  # a reload and a discovery may come together
@@ -83,10 +87,13 @@ class Streams:
     async def _adjust(self, root: Root, catalogue: Catalogue) -> None:
         found = plan.make(root.resources, catalogue)
         wanted = {stream.key: stream for stream in found.streams}
-        rules = {key: plan.shaping(root.transforms, each.resource, catalogue) for key, each in wanted.items()}
         self._root, self.catalogue = root, catalogue
         self._tell_waiting(found.waiting)
         absent = self._find_absent()
+        rules = {
+            key: plan.shaping(root.transforms, each.resource, catalogue)
+            for key, each in (wanted | absent).items()
+        }
         await self._stop(key for key in self._running if key not in wanted and key not in absent)
         for key in absent:
             await self._look_after(absent[key])
@@ -95,6 +102,7 @@ class Streams:
             key for key in self._running if key in wanted and self._differs(wanted[key], rules[key])
         )
         await self._source.journal.register(wanted)
+        await self._keep_states(wanted | absent, rules)
         for key, stream in wanted.items():
             if key not in self._running:
                 await self._start(stream, rules[key])
@@ -102,12 +110,7 @@ class Streams:
     def _differs(self, stream: Stream, rules: list[Rule]) -> bool:
         running = self._running[stream.key]
         same = running.stream.resource.api_version == stream.resource.api_version
-        selected = (stream.initial, stream.deletions)
-        return (
-            not same
-            or (running.stream.initial, running.stream.deletions) != selected
-            or running.rules != rules
-        )
+        return not same or _told(running.stream) != _told(stream) or running.rules != rules
 
     async def _start(self, stream: Stream, rules: list[Rule]) -> None:
         source, key = self._source, stream.key
@@ -122,15 +125,33 @@ class Streams:
         if before != stream.resource:
             await source.journal.serve(key, stream.resource)
         stats = self._stats.streams[key] = StreamStats()
-        shaper = Shaper(stream.resource.full_name, source.redaction_key, rules)
+        shaper = self._shaper(stream, rules)
+        trail = Trail(stream, self._remembered, stats) if stream.diff else None
         informer = Informer(
-            Parts(stream, source.client, source.journal, encoder, shaper, stats),
+            Parts(stream, source.client, source.journal, encoder, shaper, stats, trail),
             identity=source.identity,
             slots=self._slots,
             missing=self._wanted.set,
         )
         task = self._group.create_task(informer.run(), name=f"informer {key}")
         self._running[key] = _Running(stream, rules, task)
+
+    def _shaper(self, stream: Stream, rules: list[Rule]) -> Shaper:
+        key = self._source.redaction_key
+        return Shaper(stream.resource.full_name, key, rules, managers=bool(stream.diff))
+
+    async def _keep_states(self, wanted: dict[StreamKey, Stream], rules: dict[StreamKey, list[Rule]]) -> None:
+        """What diffs compare with is only kept for streams that want them, and as they are shaped now."""
+        shapes = {
+            key: self._shaper(each, rules[key]).fingerprint for key, each in wanted.items() if each.diff
+        }
+        if shapes == self._shapes:
+            return
+        for key, shape in (self._shapes or {}).items():
+            if shapes.get(key) != shape:
+                self._remembered.forget(key)
+        await self._source.journal.last_states.keep(shapes)
+        self._shapes = shapes
 
     async def _stop(self, keys: Iterable[StreamKey]) -> None:
         """End these informers; their places stay."""
@@ -202,4 +223,10 @@ class Streams:
         await self._stop(key for key in self._running if key == stream.key)
         _log.warning("a resource is not served any more", stream=stream.key)
         await self._source.journal.register([stream.key])
-        await retire(stream, self._source.journal, Encoder(stream, self._source.cluster))
+        trail = Trail(stream, self._remembered, StreamStats()) if stream.diff else None
+        await retire(stream, self._source.journal, Encoder(stream, self._source.cluster), trail)
+
+
+def _told(stream: Stream) -> tuple[object, ...]:
+    """What of its changes is told, and how."""
+    return stream.initial, stream.deletions, stream.diff, stream.unchanged, stream.ignore

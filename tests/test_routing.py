@@ -12,7 +12,7 @@ import pytest
 
 from kexport import statedir
 from kexport.metrics import OPENMETRICS, Metrics, page
-from kexport.store import unpack
+from kexport.chunks import unpack
 from kexport.testing.cluster import FakeCluster
 from kexport.transform import LAST_APPLIED
 from tests.exporter import Exporter, Memory, toml_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tests.bench.child import Cost, StubServer
@@ -11,6 +12,7 @@ from tests.bench.exporting import CONFIGMAPS, EVENTS, PODS, SECRETS, WIDGETS, Be
 from tests.bench.far_ends import FarEnds
 from tests.bench.stub import Served
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 SINKS = ("file", "kafka", "s3", "otlp")
 
 
@@ -40,8 +42,9 @@ def pour(
     served: Served,
     sinks: Sequence[str],
     *,
-    transform: Mapping[str, Any] | None = None,
-    condition: Mapping[str, Any] | None = None,
+    transform: Mapping[str, Any] = NOTHING,
+    condition: Mapping[str, Any] = NOTHING,
+    entry: Mapping[str, Any] = NOTHING,
 ) -> Outcome:
     """All changes of one resource through a fresh kexport into these sinks."""
     folder = bench.new_folder(served.name)
@@ -49,7 +52,8 @@ def pour(
     transforms = [{"resources": ["*"], **transform}] if transform else []
     routes = [{"sinks": list(sinks), **condition}] if condition else []
     with StubServer(served) as stub:
-        exporter = Exporter(folder, stub.url, [_name(served)], settings, transforms=transforms, routes=routes)
+        resource = {"resource": _name(served), **entry}
+        exporter = Exporter(folder, stub.url, [resource], settings, transforms=transforms, routes=routes)
         with exporter:
             exporter.wait_delivered(served.changes + 1)  # `synced` is the first event
             seconds = time.monotonic() - stub.state()["opened"][0]
@@ -94,7 +98,7 @@ def journal(bench: Bench, ends: FarEnds) -> None:
 
 
 def cost(bench: Bench, ends: FarEnds) -> None:
-    """What redaction, transforms and conditions add: the same objects without them are the first row."""
+    """What redaction, transforms, conditions and diffs add: the same objects without are the first row."""
     changes = bench.count(100_000)
     plan: list[tuple[str, Served, dict[str, dict[str, Any]]]] = [
         ("ConfigMaps, 12 values", CONFIGMAPS, {}),
@@ -104,6 +108,8 @@ def cost(bench: Bench, ends: FarEnds) -> None:
         ("pods, values of env hashed", PODS, {"transform": {"redact": ["env"]}}),
         ("pods, routed by a label", PODS, {"condition": {"labels": "!nobody"}}),
         ("pods, routed by where", PODS, {"condition": _WHERE}),
+        ("pods, diff", PODS, {"entry": {"diff": True}}),
+        ('pods, diff = "patch"', PODS, {"entry": {"diff": "patch"}}),
     ]
     for label, served, options in plan:
         outcome = pour(bench, ends, served._replace(changes=changes), ["null"], **options)
