@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kexport import statedir
 from kexport.metrics import OPENMETRICS, Metrics, page
-from kexport.chunks import unpack
 from kexport.testing.cluster import FakeCluster
 from kexport.transform import LAST_APPLIED
 from tests.exporter import Exporter, Memory, toml_of
 from tests.looking import view_of
 from tests.objects import configmap, eventually
 from tests.test_reload import RETRY, refused, reloaded
+from tests.test_security_disk import contents
 
 SECRET = "s3cr3t-hunter2"
+OTHER_SECRET = {
+    "spec": {
+        "containers": [{"name": "web", "image": "i", "env": [{"name": "PASSWORD", "value": SECRET * 2}]}]
+    }
+}
 
 
 @pytest.fixture
@@ -145,21 +147,11 @@ async def test_a_repeat_after_a_crash_samples_alike(fake: FakeCluster, tmp_path:
     assert 1 < len(chosen[0]) < 40
 
 
-def stored(directory: Path) -> list[bytes]:
-    """Every byte that the journal keeps, its chunks decompressed, and its files as they are."""
-    state = directory / "state"
-    with closing(sqlite3.connect(state / statedir.FILE)) as database:
-        rows = database.execute("SELECT last, count, data FROM chunks").fetchall()
-    plain = [line for row in rows for line in unpack(*row)]
-    assert any(b"hmac-sha256:" in line for line in plain)
-    return [*plain, *(path.read_bytes() for path in state.iterdir() if path.is_file())]
-
-
 async def test_what_is_hashed_is_hashed_before_the_journal(fake: FakeCluster, tmp_path: Path) -> None:
     setting = Setting(
         fake,
         tmp_path,
-        resources=[{"resource": "deployments.apps"}],
+        resources=[{"resource": "deployments.apps", "diff": True}],
         transforms=[
             {"resources": ["*"], "redact": ["env", "last-applied"]},
             {"resources": ["deployments.apps"], "keep": ["metadata.annotations", "spec.template"]},
@@ -170,10 +162,13 @@ async def test_what_is_hashed_is_hashed_before_the_journal(fake: FakeCluster, tm
     async with setting.exporter("all") as exporter:
         await exporter.synced()
         fake.create(web("late", replicas=1, team="shop"))
-        fake.patch("deployments.apps", "default", "early", {"spec": {"replicas": 2}})
+        fake.patch("deployments.apps", "default", "early", {"spec": {"template": OTHER_SECRET}})
         fake.delete("deployments.apps", "default", "late", grace_seconds=0)
         await exporter.until(lambda events: any(event.change == "deleted" for event in events))
-        assert not [blob for blob in stored(tmp_path) if SECRET.encode() in blob]
+        found = contents(tmp_path)
+        assert b"hmac-sha256:" in found
+        assert SECRET.encode() not in found
+    assert any("previous" in event.data for event in exporter.events)
     for event in exporter.events:
         assert SECRET.encode() not in event.line
         if event.attributes.objname:
@@ -240,6 +235,33 @@ async def test_counters_of_routes_survive_a_reload_and_show_in_the_metrics(
         answer = page([*Metrics(view_of(exporter)).collect()], OPENMETRICS).body.decode()
         assert f'kexport_route_undecided_events_total{{route="0",sink="all"}} {before + 1:.1f}' in answer
         assert "kexport_route_sampled_out_events_total{" not in answer
+
+
+async def test_a_condition_sees_what_was_before(fake: FakeCluster, tmp_path: Path) -> None:
+    setting = Setting(
+        fake,
+        tmp_path,
+        resources=[{"resource": "deployments.apps", "diff": True}],
+        routes=[
+            {"sinks": ["all"]},
+            {
+                "sinks": ["scaled"],
+                "where": "has(previous.spec) && object.spec.replicas != previous.spec.replicas",
+            },
+        ],
+    )
+    fake.create(web("one", replicas=1))
+    async with setting.exporter("all", "scaled") as exporter:
+        await everywhere_synced(setting, exporter)
+        fake.patch("deployments.apps", "default", "one", {"metadata": {"labels": {"a": "b"}}})
+        fake.patch("deployments.apps", "default", "one", {"spec": {"replicas": 2}})
+        fake.create(web("end", replicas=1))
+        await exporter.until(lambda events: events[-1].attributes.objname == "end")
+        cursor = exporter.engine.stats.lanes["scaled"]
+        await eventually(lambda: cursor.cursor == exporter.events[-1].position)
+    (event,) = [event for event in setting.memories["scaled"].events if event.attributes.objname]
+    assert event.data["object"]["spec"]["replicas"] == 2
+    assert exporter.engine.stats.routes[1, "scaled"].undecided == 0
 
 
 async def test_a_deletion_found_by_comparing_has_no_labels_and_passes_by_its_origin(
