@@ -52,7 +52,8 @@ class Where:
     def __init__(self, text: str) -> None:
         self._program = cel.compile(text)
         self._decoder = _decoder(self._program)
-        self._answers: dict[tuple[int, str], bool | UndecidedError] = {}
+        # An answer, or why there is none: an exception would keep what its traceback has seen.
+        self._answers: dict[tuple[int, str], bool | str] = {}
 
     def holds(self, event: Event) -> bool:
         """Whether the event meets the condition; raises UndecidedError."""
@@ -62,17 +63,17 @@ class Where:
             if len(self._answers) >= MOST_ANSWERS:
                 self._answers.clear()
             answer = self._answers[key] = self._ask(event)
-        if isinstance(answer, UndecidedError):
-            raise answer.with_traceback(None)
+        if isinstance(answer, str):
+            raise UndecidedError(answer)
         return answer
 
-    def _ask(self, event: Event) -> bool | UndecidedError:
+    def _ask(self, event: Event) -> bool | str:
         try:
             return self._program.holds(self._variables(event))
         except UndecidedError as error:
-            return error
+            return str(error)
         except _UNREADABLE:
-            return UndecidedError("the object cannot be read")
+            return "the object cannot be read"
 
     def _variables(self, event: Event) -> dict[str, Any]:
         reads, found = self._program.reads, {}

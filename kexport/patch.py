@@ -137,7 +137,7 @@ def _same(old: Any, new: Any) -> bool:
 
 
 def covered(operations: Iterable[Operation], patterns: Iterable[Path]) -> bool:
-    """Whether nothing changed but fields that some pattern names; as transforms name them."""
+    """Whether nothing changed but fields that some path leads to, as in transforms."""
     known = tuple(patterns)
     return all(_covered(each, known) for each in operations)
 
