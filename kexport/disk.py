@@ -154,25 +154,18 @@ class Disk:
 
     async def read(self, after: int) -> list[Event]:
         """Some of the stored events behind position `after`; raises JournalError for a damaged chunk."""
+        return await self.consult(lambda store: _events(store, after))
+
+    async def consult(self, look: Callable[[Store], T]) -> T:
+        """What `look` finds in the store, beside the commits that go on; raises JournalError for damage."""
         thread = self._writer if self._held is None else self._reader
         while True:
             try:
-                return await asyncio.get_running_loop().run_in_executor(thread, self._read, after)
+                return await asyncio.get_running_loop().run_in_executor(thread, look, self._stores[-1])
             except sqlite3.DatabaseError as error:
                 self.judge(error)
                 _log.warning("cannot read the journal; tried again", error=error)
             await asyncio.sleep(RETRY_SECONDS)
-
-    def _read(self, after: int) -> list[Event]:
-        events: list[Event] = []
-        for chunk in self._stores[-1].read(after):
-            first = chunk.last - len(chunk.lines) + 1
-            events += [
-                Event(line, position=position)
-                for position, line in enumerate(chunk.lines, start=first)
-                if position > after
-            ]
-        return events
 
     async def close(self) -> None:
         self._reader.shutdown()  # waits for a read under way
@@ -183,6 +176,18 @@ class Disk:
         self._writer.shutdown()
         if self._held:
             self._held.release()
+
+
+def _events(store: Store, after: int) -> list[Event]:
+    events: list[Event] = []
+    for chunk in store.read(after):
+        first = chunk.last - len(chunk.lines) + 1
+        events += [
+            Event(line, position=position)
+            for position, line in enumerate(chunk.lines, start=first)
+            if position > after
+        ]
+    return events
 
 
 def _identities(directory: statedir.StateDir) -> list[tuple[int, int]]:
