@@ -113,7 +113,7 @@ class Control:
             socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size
         )
         _, user, _ = _CREDENTIALS.unpack(peer)
-        return "" if user in {0, os.geteuid()} else "only the owner of the journal may ask"
+        return "" if may_ask(user, owner=os.geteuid()) else "only the owner of the journal may ask"
 
     async def _answered(self, request: AnyRequest) -> Answer:
         try:
@@ -123,6 +123,11 @@ class Control:
         except Exception as error:  # noqa: BLE001  (a bug here must not reach what exports)
             _log.exception("unexpected error in a control request", error)
             return Answer(error=f"unexpected error: {type(error).__name__}; the log has more", code=1)
+
+
+def may_ask(user: int, *, owner: int) -> bool:
+    """Whether this user may: the file's mode says so already, unless somebody changed it."""
+    return user in {0, owner}
 
 
 async def _read(reader: asyncio.StreamReader) -> AnyRequest:

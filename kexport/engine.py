@@ -92,6 +92,7 @@ class Engine:
                 await stop.wait()
                 _log.info("stopping")
                 await end([reading])
+                self._streams = None
                 await self._drain()
                 await end([watchdog, writer])
         except BaseExceptionGroup as errors:

@@ -97,7 +97,7 @@ def _journal(journal: Mapping[str, Any]) -> Text:
 
 
 def _streams(rows: Sequence[Mapping[str, Any]], rates: _Rates, lines: int, *, wide: bool) -> _Part:
-    table = _table(("STREAM", 3), "STATE", "RATE", "HEARD", "CHANGES", *((("ERROR", 2),) if wide else ()))
+    table = _table(("STREAM", 3), "STATE", "RATE", "HEARD", "CHANGES", *((("ERROR", 5),) if wide else ()))
     rows = sorted(rows, key=lambda each: (each["state"] in _FINE, -each["changes"]))
     shown, more = _fit(rows, lines - 1)
     for each in shown:
@@ -118,7 +118,7 @@ def _sinks(rows: Sequence[Mapping[str, Any]], rates: _Rates, lines: int, *, erro
         "RATE",
         "RETRIES",
         "JOURNAL",
-        *(() if errors else (("ERROR", 3),)),
+        *(() if errors else (("ERROR", 5),)),
     )
     rows = sorted(rows, key=lambda each: (each["state"] in _FINE and not each["error"], -each["lag_events"]))
     shown, more = _fit(rows, lines - 1)
@@ -182,7 +182,7 @@ def _table(*columns: str | tuple[str, int]) -> Table:
     for each in columns:
         name, share = each if isinstance(each, tuple) else (each, None)
         table.add_column(
-            name, ratio=share, no_wrap=True, overflow="ellipsis", justify="left" if share else "right"
+            name, ratio=share, no_wrap=True, overflow="ellipsis", justify="left" if share or name == "STATE" else "right"
         )
     return table
 

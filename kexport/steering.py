@@ -60,7 +60,9 @@ class Steering:
     async def _snapshot(self, request: Snapshot) -> dict[str, Any]:
         streams = self._streams()
         if streams is None:
-            raise KexportError("no stream has begun: the API server has not answered yet")
+            raise KexportError(
+                "no stream is followed now: the API server has not answered yet, or kexport is stopping"
+            )
         asked = streams.snapshot(request.resource, request.namespace)
         if not request.wait:
             return {"streams": list(asked), "objects": None}
