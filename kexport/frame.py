@@ -38,7 +38,8 @@ def frame(look: Look | None, before: Look | None, size: Size, *, note: str = "")
     if look is None:
         return Group(_text(note or "waiting", "bold red"))
     status = look.status
-    left = size.lines - 3
+    troubles = [_text(each, "bold red") for each in (note, _journal_trouble(status["journal"])) if each]
+    left = size.lines - 3 - len(troubles)
     gaps = _gaps(status["gaps"], min(left // 5, 4))
     errors = size.columns < WIDE
     sinks = _sinks(status["sinks"], _Rates(look, before, "sinks"), max(2, left // 3), errors=errors)
@@ -46,7 +47,7 @@ def frame(look: Look | None, before: Look | None, size: Size, *, note: str = "")
     rates = _Rates(look, before, "streams")
     streams = _streams(status["streams"], rates, max(2, left * 3 // 5), wide=not errors)
     changes = _changes(look.changes, left - streams.lines)
-    parts: list[RenderableType] = [_head(status, note), _journal(status["journal"])]
+    parts: list[RenderableType] = [*troubles, _head(status), _journal(status["journal"])]
     parts += [each.shown for each in (streams, sinks, gaps, changes) if each.lines > 0]
     return Group(*parts)
 
@@ -73,27 +74,26 @@ class _Rates:
         return f"{rate:.0f}/s" if rate >= 10 or not rate else f"{rate:.1f}/s"
 
 
-def _head(status: Mapping[str, Any], note: str) -> Text:
+def _head(status: Mapping[str, Any]) -> Text:
     head = _text(f"kexport {status['version']}  {status['cluster'] or 'no cluster yet'}", "bold")
     head.append(f"  process {status['pid']}, up {_seconds(status['uptime_seconds'])}  ")
     head.append("ready" if status["ready"] else "not ready", "green" if status["ready"] else "bold red")
-    if note:
-        head.append(f"  {plain(note)}", "bold yellow")
     head.append("  q quit  p pause", "dim")
     return head
 
 
 def _journal(journal: Mapping[str, Any]) -> Text:
     share = journal["bytes"] / journal["max_bytes"]
-    line = _text(
+    return _text(
         f"journal {_bytes(journal['bytes'])} of {_bytes(journal['max_bytes'])} ({share:.0%}),"
         f" {journal['events']} events, the oldest {_seconds(journal['oldest_seconds'])} old"
     )
+
+
+def _journal_trouble(journal: Mapping[str, Any]) -> str:
     if journal["failing"]:
-        line.append(f"  cannot be written: {plain(journal['failing'])}", "bold red")
-    elif journal["full"]:
-        line.append("  full: watching is paused", "bold red")
-    return line
+        return f"the journal cannot be written: {journal['failing']}"
+    return "the journal is full: watching is paused" if journal["full"] else ""
 
 
 def _streams(rows: Sequence[Mapping[str, Any]], rates: _Rates, lines: int, *, wide: bool) -> _Part:
@@ -182,7 +182,11 @@ def _table(*columns: str | tuple[str, int]) -> Table:
     for each in columns:
         name, share = each if isinstance(each, tuple) else (each, None)
         table.add_column(
-            name, ratio=share, no_wrap=True, overflow="ellipsis", justify="left" if share or name == "STATE" else "right"
+            name,
+            ratio=share,
+            no_wrap=True,
+            overflow="ellipsis",
+            justify="left" if share or name == "STATE" else "right",
         )
     return table
 

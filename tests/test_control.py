@@ -91,7 +91,9 @@ async def test_a_socket_that_a_crash_left_is_replaced(tmp_path: Path) -> None:
 async def test_a_second_process_on_the_same_journal_leaves_the_socket_alone(tmp_path: Path) -> None:
     async with exporting(tmp_path) as (fake, _exporter):
         with pytest.raises(KexportError, match="in use"):
-            async with Exporter(toml(tmp_path, {"url": fake.url}, [{"resource": "pods"}]), Memory()) as second:
+            async with Exporter(
+                toml(tmp_path, {"url": fake.url}, [{"resource": "pods"}]), Memory()
+            ) as second:
                 await second.synced()
         assert (await asked(tmp_path / "state", Status()))["status"]["cluster"] == "test"
 

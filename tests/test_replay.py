@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import signal
 import sqlite3
@@ -295,14 +296,16 @@ async def test_a_replay_goes_on_after_a_kill_in_the_middle(shell: CommandLine) -
         assert before < 402, "it was over before it was killed"
         process = await shell.start("run")
         try:
-            await eventually(lambda: lines(shell)[-1:] == lines(shell)[200:201] and len(lines(shell)) > before)
+            await eventually(
+                lambda: lines(shell)[-1:] == lines(shell)[200:201] and len(lines(shell)) > before
+            )
         finally:
             process.send_signal(signal.SIGTERM)
             await process.communicate()
         first, again = lines(shell)[:201], lines(shell)[201:]
         assert set(again) == set(first), "the whole of it came again, with the same bytes"
         positions = [first.index(line) for line in again]
-        steps = [after - this for this, after in zip(positions, positions[1:], strict=False)]
+        steps = [after - this for this, after in itertools.pairwise(positions)]
         assert [step for step in steps if step != 1 and step > 0] == [], "nothing is left out"
         assert sum(step <= 0 for step in steps) <= 1, "it goes back once, at the restart"
         assert positions[0] == 0
@@ -314,12 +317,14 @@ async def test_where_no_kexport_runs_its_journal_is_told(shell: CommandLine) -> 
         configure(shell, fake)
         for expected in (2, 4):
             process = await shell.start("run")
-            await eventually(lambda n=expected: len(lines(shell)) == n)
+            await eventually(lambda: len(lines(shell)) == expected)  # noqa: B023  (awaited here)
             process.send_signal(signal.SIGTERM)
             await process.communicate()
             code, out, _ = await shell.run("replay", "--sink", "audit", "--oldest")
             assert code == 0
-            assert out.startswith("the sink audit will get, once kexport runs, 2 events again, from event 1 on;")
+            assert out.startswith(
+                "the sink audit will get, once kexport runs, 2 events again, from event 1 on;"
+            )
     assert lines(shell)[:2] == lines(shell)[2:]
     assert len({json.loads(line)["id"] for line in lines(shell)}) == 2
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kexport import comparing
+from kexport.change import StreamKey
 from kexport.errors import ConfigError, KexportError
 from kexport.event import Event
 from kexport.remote import NotRunningError, ask
@@ -72,7 +73,7 @@ async def test_every_object_is_told_again_and_the_watch_goes_on(fake: FakeCluste
     assert {event.id for event in again[:2]} <= {event.id for event in exporter.events[:seen]}
     assert all(event.data["object"]["data"] is not None for event in again[:2])
     tally = exporter.engine._journal.tally
-    assert tally.snapshots["configmaps/*", "requested"] == 1
+    assert tally.snapshots[StreamKey("configmaps/*"), "requested"] == 1
     assert not tally.gaps
 
 
@@ -184,7 +185,7 @@ async def test_a_group_of_deletions_at_one_version_is_let_through_first(
         await exporter.synced()
         fake.expire(gone)
         await exporter.until(lambda events: sum(each.change == "deleted" for each in events) == 5)
-        assert exporter.engine._journal.positions["events/*"].held  # type: ignore[index]
+        assert exporter.engine._journal.positions[StreamKey("events/*")].held
         asking = asyncio.create_task(requested(tmp_path, "events"))
         await eventually(lambda: "events/*" in wanted(exporter))
         occurrence(fake, "next")  # nothing else says that the group is over: these watches have no bookmarks
@@ -252,9 +253,7 @@ async def test_after_a_crash_in_the_middle_all_is_told_and_nothing_is_lost(tmp_p
             exporter.truth.create()
         await exporter.run()
         before = len(exporter.out.read_bytes().splitlines())
-        await exporter.run(
-            die_at=f"comparing:{portion_line()}#2", meanwhile=lambda: request_soon(exporter)
-        )
+        await exporter.run(die_at=f"comparing:{portion_line()}#2", meanwhile=lambda: request_soon(exporter))
         assert exporter.died == 1
         await exporter.run()
         ids, events = set(), [json.loads(line) for line in exporter.out.read_bytes().splitlines()[before:]]
@@ -268,4 +267,3 @@ async def test_after_a_crash_in_the_middle_all_is_told_and_nothing_is_lost(tmp_p
         assert not [event for event in events if event["type"].endswith("gap")]
         seen = {each["id"] for each in map(json.loads, exporter.out.read_bytes().splitlines())}
         assert set(exporter.truth.versions) <= seen
-
