@@ -34,7 +34,7 @@ class Asked:
         """Want one; with `interrupt` a watch that is open ends for it now, else at its next change."""
         told: Told = asyncio.get_running_loop().create_future()
         self._waiting.append(told)
-        if self._watch and interrupt:
+        if self._watch and interrupt and not self._watch.expired():
             self._watch.reschedule(asyncio.get_running_loop().time())
         return told
 

@@ -73,6 +73,9 @@ class Hold:
             done = given_up
         except KexportError as error:
             done = error
+        except Exception as error:  # noqa: BLE001  (an order must not end the lane)
+            get_log("delivery", sink=self._sink).exception("unexpected error in an order", error)
+            done = KexportError(f"sinks.{self._sink}: {type(error).__name__}; nothing was given up")
         finally:
             if not order.done.done():
                 order.done.set_result(done)

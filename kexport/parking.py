@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ def park(directory: Path, events: Sequence[Event]) -> Path:
 
 def _append(descriptor: int, text: bytes) -> None:
     os.fchmod(descriptor, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # two sinks' events may be parked at once
     end = _end_of_lines(descriptor)
     os.ftruncate(descriptor, end)  # a line that a crash tore belongs to an event that was not given up
     try:

@@ -36,7 +36,6 @@ class Steering:
         self._journal = view.journal
         self._lanes = lanes
         self._streams = streams
-        self._one_file = asyncio.Lock()
 
     async def answer(self, request: AnyRequest) -> dict[str, Any]:
         """Do what is asked; raises KexportError with the reason why not."""
@@ -105,8 +104,7 @@ class Steering:
         if to is None:
             directory = self._journal.directory
             assert directory  # where there is none, there is no socket either
-            async with self._one_file:
-                return str(await asyncio.to_thread(park, directory, events))
+            return str(await asyncio.to_thread(park, directory, events))
         try:
             async with asyncio.timeout(PARK_SECONDS):
                 await to.open()

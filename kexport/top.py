@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import termios
@@ -15,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from kexport.errors import KexportError
+from kexport.errors import ConfigError, KexportError
 from kexport.frame import Look, Size, frame, lines_of
 from kexport.remote import NotRunningError, ask
 from kexport.request import Status
@@ -74,6 +75,8 @@ class _Top:
         self._asked_at = now
         try:
             look = _look(self._directory)
+        except ConfigError:
+            raise  # waiting won't help
         except KexportError as error:
             gone = "kexport does not run" if isinstance(error, NotRunningError) else str(error)
             self._note = f"{gone}; waiting for it to come back" if self._looks else f"{error}; waiting for it"
@@ -111,4 +114,4 @@ def _keys() -> Iterator[None]:
 def _key() -> str:
     """The key that is pressed within a moment; "" if none is, "q" when the terminal is gone."""
     ready, _, _ = select.select([sys.stdin], [], [], KEY_SECONDS)
-    return (sys.stdin.read(1) or "q") if ready else ""
+    return (os.read(sys.stdin.fileno(), 1).decode("latin-1") or "q") if ready else ""

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,20 @@ async def test_what_cannot_be_kept_is_not_given_up(tmp_path: Path) -> None:
         assert rig.journal.lane("a").cursor == 0
 
 
+async def test_a_bug_in_keeping_does_not_end_the_lane(tmp_path: Path) -> None:
+    async def keep(_events: Sequence[Event], _reason: str) -> None:
+        raise ZeroDivisionError("a bug")
+
+    async with running(tmp_path, settings(a=SLOW)) as rig:
+        rig.sinks["a"].script = poison(rig.sinks["a"], 1)
+        await rig.feed(2)
+        await held(rig, 1)
+        with pytest.raises(KexportError, match="ZeroDivisionError; nothing was given up"):
+            await rig.lanes["a"].hold.give_up("1", count=1, keep=keep)
+        await rig.lanes["a"].hold.give_up("1", count=1, keep=None)
+        await rig.done("a")
+
+
 async def test_an_event_is_kept_before_the_place_moves(tmp_path: Path) -> None:
     async with running(tmp_path, settings(a=SLOW)) as rig:
         places: list[int] = []
@@ -267,6 +282,12 @@ def test_a_disk_that_refuses_leaves_the_file_as_it_was(
     with pytest.raises(KexportError, match=r"cannot park events in .*: No space left on device"):
         park(tmp_path, [make_event(2)])
     assert (tmp_path / FILE).read_bytes() == before
+
+
+def test_what_is_parked_at_once_is_all_there(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: park(tmp_path, [make_event(n)]), range(1, 41)))
+    assert sorted(parked(tmp_path)) == sorted(make_event(n).id for n in range(1, 41))
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:

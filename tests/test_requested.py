@@ -114,6 +114,17 @@ async def test_changes_that_go_on_meanwhile_are_neither_lost_nor_out_of_order(
         assert sum(event.attributes.origin == "snapshot" for event in mine) == 6
 
 
+async def test_who_asks_at_the_same_time_is_answered_as_well(fake: FakeCluster, tmp_path: Path) -> None:
+    configmap(fake, "a")
+    async with started(fake, tmp_path) as exporter:
+        await exporter.synced()
+        answers = await asyncio.gather(*(requested(tmp_path) for _ in range(3)))
+        assert [answer["objects"] for answer in answers] == [1] * 3
+        assert exporter.engine.stats.streams["configmaps/*"].state in {"watching", "listing"}
+        configmap(fake, "b")
+        await exporter.until(lambda events: events[-1].subject == "default/b")
+
+
 async def test_without_waiting_it_is_told_all_the_same(fake: FakeCluster, tmp_path: Path) -> None:
     configmap(fake, "a")
     async with started(fake, tmp_path) as exporter:
