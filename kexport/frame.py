@@ -47,7 +47,7 @@ def frame(look: Look | None, before: Look | None, size: Size, *, note: str = "")
     rates = _Rates(look, before, "streams")
     streams = _streams(status["streams"], rates, max(2, left * 3 // 5), wide=not errors)
     changes = _changes(look.changes, left - streams.lines)
-    parts: list[RenderableType] = [*troubles, _head(status), _journal(status["journal"])]
+    parts: list[RenderableType] = [*troubles, _head(status, stale=bool(note)), _journal(status["journal"])]
     parts += [each.shown for each in (streams, sinks, gaps, changes) if each.lines > 0]
     return Group(*parts)
 
@@ -74,10 +74,13 @@ class _Rates:
         return f"{rate:.0f}/s" if rate >= 10 or not rate else f"{rate:.1f}/s"
 
 
-def _head(status: Mapping[str, Any]) -> Text:
+def _head(status: Mapping[str, Any], *, stale: bool) -> Text:
     head = _text(f"kexport {status['version']}  {status['cluster'] or 'no cluster yet'}", "bold")
     head.append(f"  process {status['pid']}, up {_seconds(status['uptime_seconds'])}  ")
-    head.append("ready" if status["ready"] else "not ready", "green" if status["ready"] else "bold red")
+    if stale:
+        head.append("as it was", "yellow")
+    else:
+        head.append("ready" if status["ready"] else "not ready", "green" if status["ready"] else "bold red")
     head.append("  q quit  p pause", "dim")
     return head
 

@@ -79,7 +79,7 @@ class _Top:
             raise  # waiting won't help
         except KexportError as error:
             gone = "kexport does not run" if isinstance(error, NotRunningError) else str(error)
-            self._note = f"{gone}; waiting for it to come back" if self._looks else f"{error}; waiting for it"
+            self._note = f"{gone}; waiting for it to come back" if self._looks else f"waiting: {error}"
             return
         self._note = ""
         if self._looks and self._looks[-1].status["pid"] != look.status["pid"]:

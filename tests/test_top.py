@@ -145,6 +145,8 @@ def test_a_journal_in_trouble_is_said() -> None:
     assert failing[0] == "the journal cannot be written: disk I/O error"
     assert drawn(look(journal={**journal, "full": True}))[0] == "the journal is full: watching is paused"
     assert "not ready" in drawn(look(ready=False))[0]
+    note, head = drawn(look(), note="kexport does not run")[:2]
+    assert (note, "as it was" in head, "ready" in head) == ("kexport does not run", True, False)
 
 
 def test_nothing_from_a_cluster_acts_on_the_terminal() -> None:
