@@ -75,6 +75,11 @@ class Disk:
     def directory(self) -> Path | None:
         return self._held.path if self._held else None
 
+    @property
+    def to_read(self) -> Store:
+        """The connection to read with; for `consult`."""
+        return self._stores[-1]
+
     def do(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
         """Run `work` on the writing thread, behind what was asked of it before."""
         return asyncio.get_running_loop().run_in_executor(self._writer, work, *arguments)
@@ -154,18 +159,29 @@ class Disk:
 
     async def read(self, after: int) -> list[Event]:
         """Some of the stored events behind position `after`; raises JournalError for a damaged chunk."""
-        return await self.consult(lambda store: _events(store, after))
+        return await self.consult(self._read, after)
 
-    async def consult(self, look: Callable[[Store], T]) -> T:
-        """What `look` finds in the store, beside the commits that go on; raises JournalError for damage."""
+    async def consult(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run `work`, which only reads, on `to_read`, beside the writing; raises JournalError for damage."""
         thread = self._writer if self._held is None else self._reader
         while True:
             try:
-                return await asyncio.get_running_loop().run_in_executor(thread, look, self._stores[-1])
+                return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
             except sqlite3.DatabaseError as error:
                 self.judge(error)
                 _log.warning("cannot read the journal; tried again", error=error)
             await asyncio.sleep(RETRY_SECONDS)
+
+    def _read(self, after: int) -> list[Event]:
+        events: list[Event] = []
+        for chunk in self.to_read.read(after):
+            first = chunk.last - len(chunk.lines) + 1
+            events += [
+                Event(line, position=position)
+                for position, line in enumerate(chunk.lines, start=first)
+                if position > after
+            ]
+        return events
 
     async def close(self) -> None:
         self._reader.shutdown()  # waits for a read under way
@@ -176,18 +192,6 @@ class Disk:
         self._writer.shutdown()
         if self._held:
             self._held.release()
-
-
-def _events(store: Store, after: int) -> list[Event]:
-    events: list[Event] = []
-    for chunk in store.read(after):
-        first = chunk.last - len(chunk.lines) + 1
-        events += [
-            Event(line, position=position)
-            for position, line in enumerate(chunk.lines, start=first)
-            if position > after
-        ]
-    return events
 
 
 def _identities(directory: statedir.StateDir) -> list[tuple[int, int]]:

@@ -3,8 +3,7 @@
 One transaction commits events, the stream's resume position and the index of known objects together; that is
 the checkpoint, and it depends on the local disk alone. Appends never wait; a writer task commits what has
 gathered, at most `commit_seconds` later. Only committed events are ever shown to a lane, so a repeat after a
-crash has the same bytes. New events also stay in a bounded tail in memory, so that a lane that keeps up reads
-no disk.
+crash has the same bytes. A lane that keeps up reads no disk: new events also stay in memory, within a bound.
 """
 
 from __future__ import annotations
@@ -20,8 +19,9 @@ from kexport.cursors import Cursors
 from kexport.disk import RETRY_SECONDS, Disk
 from kexport.errors import ConfigError, JournalError
 from kexport.event import Event
+from kexport.laststates import LastStates
 from kexport.pending import Batch, Pending
-from kexport.places import Lane, Position
+from kexport.places import NO_STATES, Lane, Position, State
 from kexport.recent import Recent
 from kexport.replay import Repeat
 from kexport.retention import Retention
@@ -52,8 +52,8 @@ class Journal:
         self.committed = 0  # position of the newest durable event
         self._recent = Recent(config.memory_bytes)
         self.retention: Retention
-        self._tidying: Tidying
         self.tally = Tally()
+        self.last_states = LastStates(disk, self._pending, self.flush)
         self._news = asyncio.Condition()
 
     @classmethod
@@ -137,16 +137,18 @@ class Journal:
         events: Sequence[Event],
         objects: Mapping[str, Known | None],
         position: Position | None = None,
+        states: Mapping[str, State | None] = NO_STATES,
     ) -> None:
         """Take events with what they change in the index, and the resume position behind them.
 
-        All of it lands in one transaction. Never waits: call `room` between appends.
+        `states` is what was told of objects, for later diffs. All of it lands in one transaction. Never
+        waits: call `room` between appends.
         """
         self.tally.take(stream, events)
         for event in events:
             self._appended += 1
             event.position = self._appended
-        self._pending.add(stream, events, objects, position)
+        self._pending.add(stream, events, objects, position, states)
         if position:
             self.positions[stream] = position
 

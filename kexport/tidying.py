@@ -55,8 +55,10 @@ class Tidying:
 
     async def set_back(self, name: str, begin: Callable[[Store], int]) -> Repeat:
         """Set a lane's place back to where `begin` finds, if it is further; raises what `begin` raises."""
-        position = await self._disk.consult(begin)  # may take its time: nothing waits for it
+        position = await self._disk.consult(
+            begin, self._disk.to_read
+        )  # may take its time: nothing waits for it
         async with self._one:
             while position < self._retention.first:  # deleted meanwhile
-                position = await self._disk.consult(begin)
+                position = await self._disk.consult(begin, self._disk.to_read)
             return Repeat(position + 1, self._cursors.set_back(name, position))

@@ -146,6 +146,23 @@ async def test_a_silent_first_listing_does_not_silence_what_is_asked_for(
         ]  # fmt: skip
 
 
+async def test_with_diffs_it_is_told_whole_and_the_next_change_follows_on_it(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
+    configmap(fake, "a")
+    async with started(fake, tmp_path, [{"resource": "configmaps", "diff": True}]) as exporter:
+        await exporter.synced()
+        update(fake, "a", "1")
+        await exporter.until(lambda events: events[-1].change == "modified")
+        await requested(tmp_path)
+        update(fake, "a", "2")
+        await exporter.until(lambda events: events[-1].change == "modified" and len(events) == 6)
+    again, _, changed = exporter.events[-3:]
+    assert (again.change, set(again.data)) == ("added", {"object"})
+    assert changed.data["previous"] == again.data["object"]
+    assert {"op": "replace", "path": "/data/a", "value": "2"} in changed.data["patch"]
+
+
 async def test_the_streams_of_a_namespace_alone(fake: FakeCluster, tmp_path: Path) -> None:
     for name in ("shop", "bank"):
         fake.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
