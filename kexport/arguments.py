@@ -136,7 +136,7 @@ def _duration(text: str) -> float:
 
 
 def _position(text: str) -> int:
-    if not (text.isdigit() and int(text) > 0):
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 62):
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
     return int(text)
 

@@ -15,7 +15,6 @@ from rich.text import Text
 from kexport.terminal import plain
 
 WIDE = 110  # columns from which on errors stand in the rows
-EVERYTHING = 1 << 20  # lines
 _CHANGES = {"added": "green", "modified": "yellow", "deleted": "red", "left": "red"}
 _FINE = frozenset({"watching", "delivering"})
 

@@ -39,7 +39,7 @@ def replay(arguments: argparse.Namespace, root: Root) -> str:
     """Set the sink's place back, in the process that runs or else in its journal."""
     if arguments.since is None and not arguments.sequence and not arguments.oldest:
         raise ConfigError("replay: say from where: --since 2h, --from SEQ, or --oldest for all there is")
-    since = 0.0 if arguments.since is None else time.time() - arguments.since
+    since = 0.0 if arguments.since is None else max(0.0, time.time() - arguments.since)
     wanted = Replay(arguments.sequence, since, arguments.oldest)
     sink, directory = arguments.sink, Path(root.journal.path)
     request = ReplayRequest(sink=sink, sequence=wanted.sequence, since=since, oldest=wanted.oldest)

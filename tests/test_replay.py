@@ -334,6 +334,7 @@ async def test_where_no_kexport_runs_its_journal_is_told(shell: CommandLine) -> 
     [
         (("--since", "soon"), "'soon' is no age"), (("--since", "10"), "'10' is no age"),
         (("--from", "0"), "'0' is no number from 1 on"), ((), "say from where"),
+        (("--from", "9" * 30), "is no number from 1 on"), (("--from", "²"), "is no number from 1 on"),
         (("--since", "1h", "--from", "3"), "not allowed with argument"),
     ],
 )  # fmt: skip
