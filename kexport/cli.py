@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from kexport.arguments import parser
@@ -129,6 +130,20 @@ def _journal(arguments: argparse.Namespace) -> int:
     return report.journal(root, arguments.what, events=arguments.events, resource=arguments.resource)
 
 
+def _operate(arguments: argparse.Namespace) -> int:
+    from kexport import operating
+
+    print(operating.COMMANDS[arguments.command](arguments, load(arguments, level="WARNING").root))
+    return DONE
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    from kexport import top
+
+    top.top(Path(load(arguments, level="ERROR").root.journal.path))
+    return DONE
+
+
 def _resources(arguments: argparse.Namespace) -> int:
     from kexport import describe
 
@@ -241,11 +256,15 @@ _COMMANDS = {
     "new-plugin": _new_plugin,
     "plugins": _plugins,
     "rbac": _rbac,
+    "replay": _operate,
     "resources": _resources,
     "run": _run,
     "schema": _schema,
+    "sinks": _operate,
+    "snapshot": _operate,
     "status": _status,
     "tail": _tail,
+    "top": _top,
 }
 
 

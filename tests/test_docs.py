@@ -70,6 +70,16 @@ def test_every_command_of_the_readme_exists() -> None:
     assert used <= known, used - known
 
 
+def test_every_command_in_the_page_about_operating_can_be_given() -> None:
+    from kexport.arguments import parser  # noqa: PLC0415
+
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ kexport (.+)$", page, flags=re.MULTILINE)
+    assert {command.split()[0] for command in commands} >= {"snapshot", "replay", "sinks"}
+    for command in commands:
+        assert parser().parse_args(command.split()).command == command.split()[0]
+
+
 def test_every_link_inside_the_repository_leads_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/**/*.md")]:
         if ".venv" in page.parts:
