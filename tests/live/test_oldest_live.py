@@ -64,6 +64,7 @@ class TestOldest(ShopCases):
     async def test_without_a_watch_list_it_is_listed_in_pages(
         self, shop: Shop, memory: Memory, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
+        caplog.set_level("INFO", logger="kexport")
         status, body = await shop.server.request("GET", f"{shop.path()}?{WATCH_LIST}")
         assert (status, body["reason"]) == (422, "Invalid"), json.dumps(body)
         await shop.create("old")
