@@ -17,7 +17,8 @@ from tests.testbed.helm import CHART
 ROOT = CHART.parents[1]
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
-GIVEN = sorted([*CHART.glob("values-*.yaml"), *CHART.glob("ci/*-values.yaml")])
+PRESETS = sorted([*CHART.glob("values-*.yaml"), *CHART.glob("examples/*-values.yaml")])
+GIVEN = [*PRESETS, *sorted(CHART.glob("ci/*-values.yaml"))]
 TEMPLATES = {path: path.read_text(encoding="utf-8") for path in CHART.glob("templates/**/*.*")}
 GOOD = {
     "resources": [{"resource": "pods"}],
