@@ -77,7 +77,11 @@ def test_it_takes_every_field_of_every_object(renderer: Renderer, site: Cluster,
 def test_helm_installs_each_preset_as_far_as_the_server_can_say(tmp_path: Path, site: Cluster, path: Path):
     helm = Helm(tmp_path, kubeconfig=site.api.kubeconfig())
     told = helm.run("install", "kexport", CHART, "--namespace", HOME, "--dry-run=server", "--values", path)
-    assert "kexport watches, as " in " ".join(told.split())
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))["config"]
+    assert f"watches, as {HOME}/kexport:" in told
+    assert all(f"\n  {each['resource']} in " in told for each in config["resources"])
+    assert all(f"\n  {name} ({sink['type']})" in told for name, sink in config["sinks"].items())
+    assert "journal-kexport-0. `helm uninstall` leaves it" in " ".join(told.split())
 
 
 @pytest.mark.parametrize(
@@ -115,9 +119,8 @@ def test_the_namespace_refuses_a_pod_that_is_locked_down_less(
 def test_the_operators_definitions_refuse_what_is_wrong(
     renderer: Renderer, site: Cluster, kind: str, place: tuple[Any, ...], bad: Any
 ):
-    (manifest,) = (
-        each for each in renderer.render(CHART / "ci/everything-values.yaml") if each["kind"] == kind
-    )
+    rendered = renderer.render(CHART / "ci" / "everything-values.yaml")
+    (manifest,) = (each for each in rendered if each["kind"] == kind)
     node = manifest["spec"]
     for step in place[:-1]:
         node = node[step]

@@ -1,6 +1,7 @@
 """The oldest Kubernetes that kexport is for, by the same cases as the newest; Chart.yaml names it.
 
-It differs where kexport must look for itself: it has no WatchList. What only describes the newest server (server_cases) is not asked of it.
+It differs where kexport must look for itself: it has no WatchList. What only describes the newest server
+(server_cases) is not asked of it.
 """
 
 from __future__ import annotations
