@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from tests.exporter import toml_of
 from tests.test_chart import GIVEN, GOOD, VALUES, merged
 from tests.test_rbac import grants
 from tests.testbed import chartfiles
+from tests.testbed.cache import require
 from tests.testbed.helm import CHART, Helm
+from tests.testbed.recipes import PROMTOOL
 
 
 class Renderer:
@@ -227,3 +230,23 @@ def test_the_pod_restarts_only_for_what_needs_it(
     renderer: Renderer, change: dict[str, Any], reload: str, *, expected: bool
 ):
     assert restarts(renderer, GOOD, merged(GOOD, change), reload=reload) is expected
+
+
+def test_prometheus_understands_every_expression_of_the_dashboard(renderer: Renderer, tmp_path: Path):
+    (text,) = (
+        each["data"]["kexport.json"]
+        for each in renderer.render(CHART / "ci" / "everything-values.yaml")
+        if each["metadata"]["name"].endswith("-dashboard")
+    )
+    targets = [target for panel in json.loads(text)["panels"] for target in panel.get("targets", ())]
+    rules = [
+        # What Grafana puts in for the variable that the dashboard offers.
+        {"record": f"panel:{number}", "expr": target["expr"].replace("$namespace", "a|b")}
+        for number, target in enumerate(targets)
+    ]
+    assert not [rule for rule in rules if "$" in rule["expr"]]
+    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    command = [str(require(PROMTOOL) / "promtool"), "check", "rules", "--lint=all", "rules.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(targets)} rules found" in done.stdout

@@ -184,6 +184,19 @@ def _helm(version: str) -> Part:
     )
 
 
+def _promtool(version: str) -> Part:
+    """Prometheus' tool that tests alert rules, built from a wrapper module that only requires it."""
+    package = "github.com/prometheus/prometheus"
+    module = f"module testbed/promtool\n\ngo 1.26\n\nrequire {package} v{version}\n"
+    return Part(
+        name="promtool",
+        version=version,
+        needs=("go",),
+        files={"go.mod": module},
+        commands=((*_GO_BUILD, "-ldflags=-s -w", "-o", "../product/promtool", f"{package}/cmd/promtool"),),
+    )
+
+
 def _monitoring(version: str) -> Part:
     """The Prometheus operator's definitions, out of its module; nothing of it is compiled."""
     package = "github.com/prometheus-operator/prometheus-operator"
@@ -212,5 +225,6 @@ KAFKA = _kafka("4.1.0")
 VERSITYGW = _versitygw("1.8.0")
 COLLECTOR = _collector("0.145.0")
 HELM = _helm("4.3.1")
+PROMTOOL = _promtool("0.316.0")
 MONITORING = _monitoring("0.85.0")
-PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR, HELM, KUBERNETES_OLDEST, MONITORING)
+PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR, HELM, PROMTOOL, KUBERNETES_OLDEST, MONITORING)
