@@ -169,6 +169,7 @@ def test_the_bill_of_materials_names_everything_once_and_refers_to_what_it_has()
     document = sbom.document([*distributions()])
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.5")
     names = [each["name"] for each in document["components"]]
+    assert [each["name"] for each in document["components"] if "licenses" not in each] == []
     assert {"kexport-kafka", "aiohttp", "msgspec"} <= set(names)
     assert len(names) == len(set(names))
     references = {each["bom-ref"] for each in document["components"]}

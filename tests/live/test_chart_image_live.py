@@ -98,4 +98,5 @@ def test_its_bill_of_materials_is_what_is_installed(container: Container, tmp_pa
     folders = container.root.glob("opt/kexport/lib/python3*/site-packages/*.dist-info")
     found = {tuple(each.name.removesuffix(".dist-info").rsplit("-", 1)) for each in folders}
     assert named == {(name.lower().replace(".", "_").replace("-", "_"), version) for name, version in found}
-    print(f"\n── bill of materials: {len(components)} distributions")
+    assert [each["name"] for each in components if "licenses" not in each] == []
+    print(f"\n── bill of materials: {len(components)} distributions, each with its licence")
