@@ -54,14 +54,17 @@ def site(request: pytest.FixtureRequest) -> Cluster:
         namespace = {"metadata": {"name": name, "labels": RESTRICTED}}
         assert cluster.api.request("POST", "/api/v1/namespaces", namespace)[0] in {201, 409}
     for plural in ("servicemonitors", "prometheusrules"):
-        file = require(MONITORING) / f"monitoring.coreos.com_{plural}.yaml"
-        definition = yaml.safe_load(file.read_text(encoding="utf-8"))
-        assert cluster.api.request("POST", DEFINITIONS, definition)[0] in {201, 409}
-        path = f"/apis/monitoring.coreos.com/v1/{plural}"
-        wait_until(
-            lambda path=path: cluster.api.request("GET", path)[0] == 200, seconds=20, what="it is served"
-        )
+        define(cluster, plural)
     return cluster
+
+
+def define(cluster: Cluster, plural: str) -> None:
+    """The operator's definition, and wait until the server serves it."""
+    file = require(MONITORING) / f"monitoring.coreos.com_{plural}.yaml"
+    definition = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert cluster.api.request("POST", DEFINITIONS, definition)[0] in {201, 409}
+    path = f"/apis/monitoring.coreos.com/v1/{plural}"
+    wait_until(lambda: cluster.api.request("GET", path)[0] == 200, seconds=20, what=f"{plural} are served")
 
 
 @pytest.mark.parametrize("path", GIVEN, ids=lambda path: path.name)
