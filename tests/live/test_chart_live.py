@@ -145,7 +145,7 @@ def renews_its_token(site: Site, steps: Steps, first: str) -> None:
     watches = site.watches()
     assert set(watches.values()) == {1}, watches
     wait_until(lambda: not site.accepts(first), seconds=60, what="the API server refuses the first token")
-    assert site.accepts(site.token())
+    wait_until(lambda: site.accepts(site.token()), seconds=30, what="the Pod has another one")
     late = late_renewal(site)
     assert site.watches() == {**watches, **late}, "a token is no reason to watch anew"
     steps.done("the token is over", "the API server refuses it, and each watch is still the first one")
