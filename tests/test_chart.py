@@ -53,6 +53,11 @@ def test_the_presets_and_the_examples_pass_the_schema(path: Path):
     assert problems(yaml.safe_load(path.read_text(encoding="utf-8"))) == []
 
 
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_the_readme_names_every_preset_and_example(path: Path):
+    assert path.name in (CHART / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("given", "place"),
     [
