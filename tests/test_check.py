@@ -225,9 +225,9 @@ async def test_a_sink_that_hangs_in_a_thread_does_not_hang_the_check(
     shell: CommandLine, cluster: FakeCluster
 ):
     shell.configure(f"url = '{cluster.url}'", sink="mode = 'hanging'")
-    outcome = await shell.run("check", "--timeout", "1")
+    outcome = await shell.run("check", "--timeout", "4")
     assert outcome.code == 1
-    assert problems(outcome) == ["sinks.audit: no answer within 1 s; --timeout allows more"]
+    assert problems(outcome) == ["sinks.audit: no answer within 4 s; --timeout allows more"]
     assert outcome.out.endswith("1 problem found\n")
 
 
@@ -271,11 +271,11 @@ async def test_names_in_routes_and_transforms(shell: CommandLine, cluster: FakeC
     resources = (
         '[[resources]]\nresource = "pods"\n'
         '[[routes]]\nresources = ["deploymens"]\nsinks = ["audit"]\n'
-        '[[transforms]]\nresources = ["secretz"]\ndrop = ["a..b"]\n'
+        '[[transforms]]\nresources = ["secretz"]\ndrop = ["status"]\n'
     )
     shell.configure(f"url = '{cluster.url}'", resources=resources)
     outcome = await shell.run("check")
     assert outcome.code == 2
     places = [line.partition(": ")[0] for line in problems(outcome)]
-    assert places == ["routes[0].resources", "transforms[0].resources", "transforms[0].drop"]
+    assert places == ["routes[0].resources", "transforms[0].resources"]
     assert "audit (probe): routes[0]" in outcome.out
