@@ -1,0 +1,185 @@
+"""A configuration of the OpenTelemetry Collector, as far as it is about Kubernetes' objects -> config.toml.
+
+Also the receiver's section alone, as its documentation shows it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from kexport.collectorobjects import EVENTS, Entry, entries
+from kexport.collectorsinks import add_sink
+from kexport.draft import Draft, Table
+from kexport.errors import ConfigError
+from kexport.foreign import Value, read
+
+_SECTIONS = ("receivers", "processors", "exporters", "connectors", "extensions", "service")
+_OBJECTS = frozenset({"k8sobjects", "k8s_objects"})
+_ENV = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}")
+_FILE = re.compile(r"\$\{file:[^}]+\}")
+
+
+def expand(text: str) -> str:
+    """The Collector's `${env:NAME}` as `${NAME}`; `${file:…}` is the same."""
+    for found in _ENV.finditer(text):
+        if found[2]:
+            raise ConfigError(
+                f"{found[0]} has a default, which kexport does not know: write ${{env:{found[1]}}}"
+            )
+    rest = _FILE.sub("", _ENV.sub("", text))
+    if "${" in rest:
+        raise ConfigError("has a ${…} other than env and file: put the value itself there")
+    return _ENV.sub(r"${\1}", text).replace("$$", "$")
+
+
+def translate(text: str) -> Draft:
+    """The same export as config.toml; raises ConfigError with the line of what cannot be read."""
+    document = read(text, expand)
+    draft = Draft()
+    receivers = _receivers(document)
+    _say_api(receivers.values(), draft)
+    watched = {name: entries(receiver, draft) for name, receiver in receivers.items()}
+    sinks = _sinks(document, draft)
+    pipelines = _pipelines(document, receivers, sinks, draft.top)
+    _add_routes(pipelines, watched, draft)
+    for name, exporter in sinks.items():
+        add_sink(name, exporter, draft)
+    _say_rest(document, draft.top)
+    return draft
+
+
+# -- receivers ----------------------------------------------------------------------------------------------
+
+
+def _receivers(document: Value) -> dict[str, Value]:
+    """Those about Kubernetes' objects; of a whole configuration, of its section, or of the receiver alone."""
+    members = document.table()
+    if "objects" in members:
+        return {"k8sobjects": document}
+    if "receivers" in members:
+        document.table(_SECTIONS)
+        members = members["receivers"].table()
+    found = {name: each for name, each in members.items() if _kind(name) in _OBJECTS | EVENTS}
+    if not found:
+        raise document.error("has no receiver k8sobjects or k8s_events, so there is nothing to translate")
+    if "receivers" not in document.members and len(found) < len(members):
+        other = next(each for name, each in members.items() if name not in found)
+        raise other.error(f"unknown section; known: {', '.join(_SECTIONS)}, or receivers alone")
+    return found
+
+
+def _kind(component: str) -> str:
+    return component.partition("/")[0].strip()
+
+
+def _say_api(receivers: Iterable[Value], draft: Draft) -> None:
+    cluster = draft.table("[cluster]")
+    cluster.say("Without a name, the cluster is called by the uid of its namespace kube-system.")
+    said: dict[str, str] = {}
+    for receiver in receivers:
+        if receiver.kind == "empty":
+            continue
+        for key, setting in (("context", "context"), ("kube_api_qps", "list_requests_per_second")):
+            value = receiver.get(key)
+            if value is None:
+                continue
+            if setting in said:
+                cluster.note(
+                    value, f"{setting} is set already, by {said[setting]}: there is one cluster here"
+                )
+                continue
+            said[setting] = value.place
+            cluster.set(setting, value.number() if key == "kube_api_qps" else value.text())
+        if value := receiver.get("auth_type"):
+            cluster.note(value, _AUTH.get(value.text(), "no twin: name a kubeconfig"))
+
+
+_AUTH = {
+    "serviceAccount": "as here by default: the service account, else a kubeconfig",
+    "kubeConfig": "as here by default: where there is no service account, $KUBECONFIG or ~/.kube/config",
+    "none": 'set url = "http://…" to an API server without credentials, such as kubectl proxy',
+    "tls": "a client certificate stands in a kubeconfig: set kubeconfig",
+}
+
+
+# -- pipelines, exporters, the rest -------------------------------------------------------------------------
+
+
+def _sinks(document: Value, draft: Draft) -> dict[str, Value]:
+    section = document.get("exporters") if "receivers" in document.members else None
+    if section is None:
+        table = draft.sink("changes")
+        table.say("The file names no exporter: this one prints. Choose another, see kexport plugins.")
+        table.set("type", "file")
+        table.set("path", "-")
+        return {}
+    if not section.table():
+        raise section.error("there is none, so nothing is exported; name one")
+    return dict(section.table())
+
+
+def _pipelines(
+    document: Value, receivers: Mapping[str, Value], sinks: Mapping[str, Value], top: Table
+) -> list[tuple[list[str], list[str]]]:
+    """(receivers, exporters) of the pipelines that begin with one of these receivers."""
+    found = []
+    section = document.get("service", "pipelines") if "receivers" in document.members else None
+    for name, pipeline in section.table().items() if section else ():
+        pipeline.table(("receivers", "processors", "exporters"))
+        first = [each for each in _names(pipeline, "receivers") if each in receivers]
+        if not first:
+            top.note(pipeline, "begins with no receiver of Kubernetes' objects: it stays in the Collector")
+            continue
+        last = []
+        for each in _names(pipeline, "exporters"):
+            if each in sinks:
+                last.append(each)
+            else:
+                top.remark(pipeline, f"its exporter {each!r} is a connector, or none: it is left out")
+        if processors := pipeline.get("processors"):
+            top.note(processors, f"{name}: {_PROCESSORS}")
+        found.append((first, last))
+    return found
+
+
+_PROCESSORS = (
+    "kexport batches by itself; fields are left out by [[transforms]], changes by [[routes]]. For more, send"
+    " to the Collector by an otlp sink and keep the pipeline there, with an otlp receiver at its beginning"
+)
+
+
+def _names(pipeline: Value, key: str) -> list[str]:
+    value = pipeline.get(key)
+    return value.texts() if value else []
+
+
+def _add_routes(
+    pipelines: list[tuple[list[str], list[str]]], watched: Mapping[str, list[Entry]], draft: Draft
+) -> None:
+    """None where every sink gets everything, as it does without routes."""
+    if not pipelines:
+        pipelines = [(list(watched), [])]
+    flat = [each for group in watched.values() for each in group]
+    if len(pipelines) == 1 and not any(each.changes or each.where for each in flat):
+        return
+    for receivers, sinks in pipelines:
+        groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
+        for name in receivers:
+            for each in watched[name]:
+                names = groups.setdefault((each.changes, each.where), [])
+                names += [each.resource] if each.resource not in names else []
+        for (changes, where), resources in groups.items():
+            table = draft.table("[[routes]]")
+            table.set("sinks", sinks or ["changes"])
+            table.set("resources", resources)
+            if changes:
+                table.set("changes", list(changes))
+            if where:
+                table.set("where", where)
+
+
+def _say_rest(document: Value, top: Table) -> None:
+    stays = "is nothing of kexport's: it stays in the Collector, or is not needed"
+    for value in document.unused():
+        top.note(value, stays)
