@@ -127,9 +127,14 @@ def _pipelines(
     section = document.get("service", "pipelines") if "receivers" in document.members else None
     for name, pipeline in section.table().items() if section else ():
         pipeline.table(("receivers", "processors", "exporters"))
-        first = [each for each in _names(pipeline, "receivers") if each in receivers]
+        given = _names(pipeline, "receivers")
+        first = [each for each in given if each in receivers]
+        if other := ", ".join(each for each in given if each not in receivers):
+            top.remark(
+                pipeline, f"what comes from {other} is nothing of kexport's: it stays in the Collector"
+            )
         if not first:
-            top.note(pipeline, "begins with no receiver of Kubernetes' objects: it stays in the Collector")
+            top.note(pipeline, "so all of it stays in the Collector")
             continue
         last = []
         for each in _names(pipeline, "exporters"):

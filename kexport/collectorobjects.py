@@ -93,6 +93,8 @@ def _object(entry: Value, emit: bool, table: Table) -> Entry:
     if wanted == "watch" and not emit:
         table.set("initial", "silent")
     excluded = _excluded(entry)
+    if never := ", ".join(sorted(excluded & {"BOOKMARK", "ERROR"})):
+        table.remark(entry.members["exclude_watch_type"], f"{never} never become events")
     if "DELETED" in excluded:
         table.set("deletions", "skip")
     where = _not_in(entry, table)

@@ -1,8 +1,8 @@
 """kubernetes-event-exporter's routing tree -> routes: who gets which Event, as CEL over `object`.
 
 A rule's fields are regular expressions (Go's, which CEL's `matches` takes, too) that may match anywhere. A
-route drops first; each rule that matches sends to its receiver; routes below are reached if all rules matched.
-What a condition cannot say makes the sink get more, never less.
+route drops first; each rule that matches sends to its receiver; routes below are reached if all matched. What a
+condition cannot say makes the sink get more, never less.
 """
 
 from __future__ import annotations
@@ -82,15 +82,20 @@ def _routes(route: Value, above: tuple[str, ...], counts: bool, notes: Table) ->
         if rule.never:
             continue
         if not rule.exact:
-            notes.note(value, "left out as a whole: without its labels and annotations it would drop more")
+            terms = " && ".join(rule.all_terms) or "nothing else"
+            notes.note(
+                value, f"left out as a whole: without its labels and annotations ({terms}) it drops more"
+            )
         elif not rule.all_terms:
             notes.note(route, "its empty drop rule drops everything, so nothing of it is translated")
             return
         else:
             dropped.append(_not(rule.all_terms))
     rules = [_rule(value, notes) for value in _list(route, "match")]
-    for rule in rules:
-        if rule.receiver and not rule.never:
+    for rule, value in zip(rules, _list(route, "match"), strict=True):
+        if rule.never and rule.receiver:
+            notes.note(value.members["receiver"], f"{rule.receiver!r} gets nothing by this rule, as before")
+        elif rule.receiver:
             where = " && ".join((*above, *dropped, *rule.terms))
             yield Route((rule.receiver,), rule.namespaces, where, counts or rule.counts)
     below = _list(route, "routes")
@@ -128,8 +133,8 @@ def _rule(value: Value, notes: Table) -> _Rule:
             exact = False
             notes.note(found, _NO_LOOKUP.format(name=name))
     counts = False
-    if (minimum := value.get("minCount")) and minimum.number() > 1:
-        counts = True
+    if (minimum := value.get("minCount")) and minimum.number() >= 1:
+        counts = minimum.number() > 1
         terms.append(f"has(object.count) && object.count >= {minimum.number():.0f}")
     receiver = value.get("receiver")
     return _Rule(tuple(terms), namespaces, receiver.text() if receiver else "", never, exact, counts)
@@ -137,7 +142,7 @@ def _rule(value: Value, notes: Table) -> _Rule:
 
 _NO_LOOKUP = (
     "these are the {name} of the object that the Event is about, and kexport asks the API server for no"
-    " objects but those it watches; without them the sink gets more. Watch the resource, with a label_selector,"
+    " objects but those it watches; without them the sink gets more. Watch the resource with a selector,"
     " if its own changes are what is wanted"
 )
 
@@ -162,7 +167,7 @@ def valid(value: Value, pattern: str, notes: Table) -> bool:
     notes.note(
         value,
         f"{pattern!r} is no regular expression ({problem}): kubernetes-event-exporter takes it for one that"
-        " never matches, and so its rule has never done anything; if a shell's pattern was meant, * is .* here",
+        " never matches, and so its rule has never done anything; if a shell's pattern was meant, * is .*",
     )
     return False
 

@@ -35,7 +35,10 @@ class Value:
         self._used = False
 
     def error(self, problem: str) -> ConfigError:
-        where = f"line {self.line}: {self.place}" if self.place else f"line {self.line}"
+        return self.error_at(self.line, problem)
+
+    def error_at(self, line: int, problem: str) -> ConfigError:
+        where = f"line {line}: {self.place}" if self.place else f"line {line}"
         return ConfigError(f"{where}: {problem}")
 
     @property
@@ -207,7 +210,7 @@ class _Reader:
                     merged.setdefault(name, value)
                 continue
             if not isinstance(key, yaml.ScalarNode):
-                raise ConfigError(f"line {line}: {owner.place}: a key must be a text")
+                raise owner.error_at(line, "a key must be a text; put a value that begins with {{ in quotes")
             place = f"{owner.place}.{key.value}" if owner.place else key.value
             if key.value in own:
                 raise ConfigError(f"line {line}: {place}: stands here a second time")
