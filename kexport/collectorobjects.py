@@ -75,22 +75,14 @@ def _object(entry: Value, emit: bool, table: Table) -> Entry:
         raise entry.error("needs a name")
     group = entry.get("group")
     resource = f"{name.text()}.{group.text()}" if group and group.text() else name.text()
-    mode = entry.get("mode")
-    wanted = mode.text() if mode else "pull"
-    if wanted not in {"pull", "watch"}:
-        raise (mode or entry).error(f"unknown mode {wanted!r}; one of: pull, watch")
-    if wanted == "pull":
-        table.remark(
-            mode or entry,
-            "pull tells the whole state again and again; here it comes once, and then each change",
-        )
+    watched = _is_watched(entry, table)
     table.set("resource", resource)
     if (names := entry.get("namespaces")) and names.list():
         table.set("namespaces", names.texts())
     for key in ("label_selector", "field_selector"):
         if value := entry.get(key):
             table.set(key, value.text())
-    if wanted == "watch" and not emit:
+    if watched and not emit:
         table.set("initial", "silent")
     excluded = _excluded(entry)
     if never := ", ".join(sorted(excluded & {"BOOKMARK", "ERROR"})):
@@ -103,6 +95,18 @@ def _object(entry: Value, emit: bool, table: Table) -> Entry:
     if excluded & {"ADDED", "MODIFIED"}:
         changes = (*(each for kind, each in _CHANGES.items() if kind not in excluded), "left")
     return Entry(resource, changes, where)
+
+
+def _is_watched(entry: Value, table: Table) -> bool:
+    mode = entry.get("mode")
+    wanted = mode.text() if mode else "pull"
+    if wanted not in {"pull", "watch"}:
+        raise (mode or entry).error(f"unknown mode {wanted!r}; one of: pull, watch")
+    if wanted == "watch":
+        return True
+    what = "pull tells the whole state again and again; here it comes once, and then each change"
+    table.remark(mode or entry, what)
+    return False
 
 
 def _excluded(entry: Value) -> set[str]:

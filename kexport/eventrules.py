@@ -1,8 +1,8 @@
 """kubernetes-event-exporter's routing tree -> routes: who gets which Event, as CEL over `object`.
 
 A rule's fields are regular expressions (Go's, which CEL's `matches` takes, too) that may match anywhere. A
-route drops first; each rule that matches sends to its receiver; routes below are reached if all matched. What a
-condition cannot say makes the sink get more, never less.
+route drops first; each rule that matches sends to its receiver; routes below are reached if all matched. What
+a condition cannot say makes the sink get more, never less.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ ROUTE = ("drop", "match", "routes")
 _ALWAYS = frozenset({"metadata.namespace", "involvedObject", "involvedObject.kind"})  # every Event has them
 # What Python takes and Go does not: the pattern never matched anything.
 _NOT_IN_GO = re.compile(r"\(\?(=|!|<=|<!|>|\()|(?<!\\)(\\\\)*\\[1-9]|[*+?}]\+")
+_NOTHING = "false"
 _GLOB = re.compile(r"\^?(?:[a-z0-9-]|\.\*)+\$?")
 
 
@@ -74,23 +75,10 @@ def routes(tree: Value, notes: Table) -> list[Route]:
 
 def _routes(route: Value, above: tuple[str, ...], counts: bool, notes: Table) -> Iterator[Route]:
     route.table(ROUTE)
-    dropped: list[str] = []
-    for value in _list(route, "drop"):
-        rule = _rule(value, notes)
-        if rule.receiver:
-            notes.note(value.members["receiver"], "means nothing in a drop rule")
-        if rule.never:
-            continue
-        if not rule.exact:
-            terms = " && ".join(rule.all_terms) or "nothing else"
-            notes.note(
-                value, f"left out as a whole: without its labels and annotations ({terms}) it drops more"
-            )
-        elif not rule.all_terms:
-            notes.note(route, "its empty drop rule drops everything, so nothing of it is translated")
-            return
-        else:
-            dropped.append(_not(rule.all_terms))
+    dropped = _dropped(route, notes)
+    if _NOTHING in dropped:
+        notes.note(route, "its empty drop rule drops everything, so nothing of it is translated")
+        return
     rules = [_rule(value, notes) for value in _list(route, "match")]
     for rule, value in zip(rules, _list(route, "match"), strict=True):
         if rule.never and rule.receiver:
@@ -105,6 +93,22 @@ def _routes(route: Value, above: tuple[str, ...], counts: bool, notes: Table) ->
     reached = (*above, *dropped, *(term for rule in rules for term in rule.all_terms))
     for each in below:
         yield from _routes(each, reached, counts or any(rule.counts for rule in rules), notes)
+
+
+def _dropped(route: Value, notes: Table) -> list[str]:
+    """A term for each drop rule."""
+    found = []
+    for value in _list(route, "drop"):
+        rule = _rule(value, notes)
+        if rule.receiver:
+            notes.note(value.members["receiver"], "means nothing in a drop rule")
+        if not rule.never and rule.exact:
+            found.append(_not(rule.all_terms))
+        elif not rule.never:
+            terms = " && ".join(rule.all_terms) or "nothing else"
+            why = f"without its labels and annotations ({terms}) it would drop more"
+            notes.note(value, f"left out as a whole: {why}")
+    return found
 
 
 def _list(route: Value, name: str) -> list[Value]:
@@ -221,7 +225,7 @@ def _namespace_term(glob: str) -> str:
 
 
 def _not(terms: tuple[str, ...]) -> str:
-    return f"!({' && '.join(terms)})"
+    return f"!({' && '.join(terms)})" if terms else _NOTHING
 
 
 def quoted(text: str) -> str:

@@ -150,6 +150,8 @@ def read(text: str, expand: Expand) -> Value:
         raise ConfigError(_broken(error, text)) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"is not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError("is nested too deep") from error
     if root is None:
         raise ConfigError("is empty")
     value = _Reader(expand).value(root, "", ())

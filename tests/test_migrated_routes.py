@@ -1,4 +1,4 @@
-"""The routing tree of kubernetes-event-exporter and the routes made of it send each Event to the same receivers.
+"""A tree of kubernetes-event-exporter and the routes made of it send each Event to the same receivers.
 
 The tree is judged by an interpreter of its own here, written from what that program does; the routes' `where`
 by one for the few words of CEL that are written.
@@ -33,7 +33,7 @@ FIELDS = {
 RECEIVERS = ("a", "b", "c")
 
 
-# -- what that program does -----------------------------------------------------------------------------------
+# -- what that program does --------------------------------------------------------------------------------
 
 
 def field(event: dict[str, Any], path: tuple[str, ...]) -> Any:
@@ -72,7 +72,7 @@ def sent(route: dict[str, Any], event: dict[str, Any]) -> set[str]:
     return found
 
 
-# -- what the routes say --------------------------------------------------------------------------------------
+# -- what the routes say -----------------------------------------------------------------------------------
 
 TOKEN = re.compile(
     r'(?P<text>r?"(?:[^"\\]|\\.)*")|has\(object\.(?P<has>[\w.]+)\)|object\.(?P<match>[\w.]+)\.matches'
@@ -126,11 +126,11 @@ def routed(routes: list[dict[str, Any]], event: dict[str, Any]) -> set[str]:
     return found
 
 
-# -- and that it is the same ----------------------------------------------------------------------------------
+# -- and that it is the same -------------------------------------------------------------------------------
 
 patterns = st.sampled_from(
-    ["Pod", "^Pod$", "Pod|Node", "^(shop|prod)$", "shop", "^kube-.*", "prod-", r"a\.b", "*x*", ".*", "", "^$", '"',
-     "it's", "kube-system$", "[a-m]", r"\d+s", "shop|^prod$"]
+    ["Pod", "^Pod$", "Pod|Node", "^(shop|prod)$", "shop", "^kube-.*", "prod-", r"a\.b", "*x*", ".*", "", "^$",
+     '"', "it's", "kube-system$", "[a-m]", r"\d+s", "shop|^prod$"]
 )  # fmt: skip
 rules = st.fixed_dictionaries(
     {},

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -34,6 +35,7 @@ SAMPLES = {
 }
 TYPES = plugins.load().types
 KEE, OTEL = "kubernetes-event-exporter", "k8sobjects"
+WHOLE = "receivers: {k8sobjects: {objects: [{name: pods}]}}\n"
 
 
 def translated(origin: str, text: str) -> str:
@@ -55,7 +57,7 @@ def tree(*rules: str, receivers: str = "receivers: [{name: a, stdout: {}}, {name
     return "route:\n" + "".join(f"  {line}\n" for rule in rules for line in rule.splitlines()) + receivers
 
 
-# -- what is written loads ------------------------------------------------------------------------------------
+# -- what is written loads ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("origin", SAMPLES)
@@ -80,7 +82,7 @@ def test_secrets_are_not_copied(origin: str):
         assert secret not in text
 
 
-# -- nothing in silence ---------------------------------------------------------------------------------------
+# -- nothing in silence ------------------------------------------------------------------------------------
 
 
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -153,7 +155,7 @@ def test_every_kind_of_receiver_gives_a_sink_that_loads(kind: str, monkeypatch: 
     assert ("kexport has no sink for" in text) == (kind not in {*kinds, "file", "stdout"})
 
 
-# -- errors ---------------------------------------------------------------------------------------------------
+# -- errors ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -241,9 +243,13 @@ def test_every_kind_of_receiver_gives_a_sink_that_loads(kind: str, monkeypatch: 
         ),
         (
             OTEL,
-            "receivers: {k8sobjects: {objects: [{name: pods}]}}\n"
-            "exporters: {debug: {}, kafka: {retry_on_failure: {max_interval: soon}}}\n",
-            "line 2: exporters.kafka.retry_on_failure.max_interval: expected a duration such as 1m30s, got 'soon'",
+            "objects: [{name: pods}]\nreceivers: {}\n",
+            "line 2: receivers: unknown key",
+        ),
+        (
+            OTEL,
+            WHOLE + "exporters: {debug: {}, kafka: {retry_on_failure: {max_interval: soon}}}\n",
+            "exporters.kafka.retry_on_failure.max_interval: expected a duration such as 1m30s, got 'soon'",
         ),
     ],
 )
@@ -260,6 +266,11 @@ def test_aliases_that_would_never_end_are_refused():
         translated(KEE, "\n".join(lines))
 
 
+def test_what_is_nested_without_end_is_refused():
+    with pytest.raises(ConfigError, match="is nested too deep"):
+        translated(KEE, "a: " + "[" * 20_000)
+
+
 def test_anchors_and_merge_keys_are_followed(monkeypatch: pytest.MonkeyPatch):
     text = translated(
         KEE,
@@ -268,7 +279,8 @@ def test_anchors_and_merge_keys_are_followed(monkeypatch: pytest.MonkeyPatch):
         "- name: b\n  kafka: {<<: *one, compressionCodec: zstd}\n",
     )
     sinks = loaded(text, monkeypatch).sinks
-    assert [(each.config.topic, each.config.compression) for each in sinks.values()] == [
+    found = [msgspec.structs.asdict(each.config) for each in sinks.values()]
+    assert [(each["topic"], each["compression"]) for each in found] == [
         ("events", "gzip"),
         ("events", "zstd"),
     ]
@@ -289,7 +301,7 @@ def test_what_the_input_says_cannot_break_out_of_comments_and_strings(monkeypatc
     assert parsed["routes"][0]["sinks"] == [name]
 
 
-# -- what it means --------------------------------------------------------------------------------------------
+# -- what it means -----------------------------------------------------------------------------------------
 
 
 def test_the_receivers_section_alone_prints(monkeypatch: pytest.MonkeyPatch):
@@ -337,7 +349,7 @@ def test_what_is_written_is_read_as_it_was(setting: draft.Setting):
     assert tomllib.loads(f"x = {draft.toml({'a.b': 'c'})}")["x"] == {"a.b": "c"}
 
 
-# -- the command ----------------------------------------------------------------------------------------------
+# -- the command -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

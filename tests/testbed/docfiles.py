@@ -174,8 +174,8 @@ _CONFIGURATION = """\
 # Configuration
 
 Every key of config.toml, with its type, its default and its limits. [config.toml](../config.toml) is a file
-to begin with. Units are part of the names. Unknown keys are refused. In every string `${{NAME}}` is taken from the
-environment and `${{file:/path}}` from a file.
+to begin with. Units are part of the names. Unknown keys are refused. In any string `${{NAME}}` is taken from
+the environment and `${{file:/path}}` from a file.
 
 ```
 kexport check -c config.toml
