@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from kexport.collectorobjects import EVENTS, Entry, entries
 from kexport.collectorsinks import add_sink
@@ -20,17 +21,26 @@ _ENV = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}")
 _FILE = re.compile(r"\$\{file:[^}]+\}")
 
 
+class _Pipeline(NamedTuple):
+    """Which receivers of Kubernetes' objects feed which exporters."""
+
+    receivers: tuple[str, ...]
+    exporters: tuple[str, ...]
+
+
 def expand(text: str) -> str:
-    """The Collector's `${env:NAME}` as `${NAME}`; `${file:…}` is the same."""
+    """The Collector's `${env:NAME}` as `${NAME}`; `${file:…}` is the same, and `$$` is a `$`."""
+    return "$".join(map(_expanded, text.split("$$")))
+
+
+def _expanded(text: str) -> str:
     for found in _ENV.finditer(text):
         if found[2]:
-            raise ConfigError(
-                f"{found[0]} has a default, which kexport does not know: write ${{env:{found[1]}}}"
-            )
-    rest = _FILE.sub("", _ENV.sub("", text))
-    if "${" in rest:
+            known = f"write ${{env:{found[1]}}}"
+            raise ConfigError(f"{found[0]} has a default, which kexport does not know: {known}")
+    if "${" in _FILE.sub("", _ENV.sub("", text)):
         raise ConfigError("has a ${…} other than env and file: put the value itself there")
-    return _ENV.sub(r"${\1}", text).replace("$$", "$")
+    return _ENV.sub(r"${\1}", text)
 
 
 def translate(text: str) -> Draft:
@@ -38,13 +48,17 @@ def translate(text: str) -> Draft:
     document = read(text, expand)
     draft = Draft()
     receivers = _receivers(document)
-    _say_api(receivers.values(), draft)
-    watched = {name: entries(receiver, draft) for name, receiver in receivers.items()}
-    sinks = _sinks(document, draft)
-    pipelines = _pipelines(document, receivers, sinks, draft.top)
+    exporters = _exporters(document)
+    pipelines = _pipelines(document, receivers, exporters, draft.top)
+    used = {name: receivers[name] for each in pipelines for name in each.receivers}
+    _say_api(used.values(), draft)
+    watched = {name: entries(receiver, draft) for name, receiver in used.items()}
     _add_routes(pipelines, watched, draft)
-    for name, exporter in sinks.items():
-        add_sink(name, exporter, draft)
+    for name in dict.fromkeys(name for each in pipelines for name in each.exporters):
+        if exporter := exporters.get(name):
+            add_sink(name, exporter, draft)
+        else:
+            _add_printing(draft.sink(name))
     _say_rest(document, draft.top)
     return draft
 
@@ -106,46 +120,54 @@ _AUTH = {
 # -- pipelines, exporters, the rest -------------------------------------------------------------------------
 
 
-def _sinks(document: Value, draft: Draft) -> dict[str, Value]:
+def _exporters(document: Value) -> dict[str, Value]:
     section = document.get("exporters") if "receivers" in document.members else None
-    if section is None:
-        table = draft.sink("changes")
-        table.say("The file names no exporter: this one prints. Choose another, see kexport plugins.")
-        table.set("type", "file")
-        table.set("path", "-")
-        return {}
-    if not section.table():
+    if section is not None and not section.table():
         raise section.error("there is none, so nothing is exported; name one")
-    return dict(section.table())
+    return dict(section.table()) if section else {}
+
+
+def _add_printing(table: Table) -> None:
+    table.say("The file names no exporter: this one prints. Choose another, see kexport plugins.")
+    table.set("type", "file")
+    table.set("path", "-")
 
 
 def _pipelines(
-    document: Value, receivers: Mapping[str, Value], sinks: Mapping[str, Value], top: Table
-) -> list[tuple[list[str], list[str]]]:
-    """(receivers, exporters) of the pipelines that begin with one of these receivers."""
-    found = []
+    document: Value, receivers: Mapping[str, Value], exporters: Mapping[str, Value], top: Table
+) -> list[_Pipeline]:
+    """Those that begin with one of these receivers; without any pipelines one of everything."""
     section = document.get("service", "pipelines") if "receivers" in document.members else None
-    for name, pipeline in section.table().items() if section else ():
-        pipeline.table(("receivers", "processors", "exporters"))
-        given = _names(pipeline, "receivers")
-        first = [each for each in given if each in receivers]
-        if other := ", ".join(each for each in given if each not in receivers):
-            top.remark(
-                pipeline, f"what comes from {other} is nothing of kexport's: it stays in the Collector"
-            )
-        if not first:
-            top.note(pipeline, "so all of it stays in the Collector")
-            continue
-        last = []
-        for each in _names(pipeline, "exporters"):
-            if each in sinks:
-                last.append(each)
-            else:
-                top.remark(pipeline, f"its exporter {each!r} is a connector, or none: it is left out")
-        if processors := pipeline.get("processors"):
-            top.note(processors, f"{name}: {_PROCESSORS}")
-        found.append((first, last))
+    if section is None or not exporters:
+        return [_Pipeline(tuple(receivers), tuple(exporters) or ("changes",))]
+    found = [_pipeline(each, receivers, exporters, top) for each in section.table().values()]
+    found = [each for each in found if each.receivers and each.exporters]
+    if not found:
+        raise section.error("none leads from a receiver of Kubernetes' objects to an exporter; write one")
+    used = {name for each in found for name in (*each.receivers, *each.exporters)}
+    for name, value in (*receivers.items(), *exporters.items()):
+        if name not in used:
+            top.note(value, "is in no pipeline of Kubernetes' objects, and so it is left out")
     return found
+
+
+def _pipeline(
+    pipeline: Value, receivers: Mapping[str, Value], exporters: Mapping[str, Value], top: Table
+) -> _Pipeline:
+    pipeline.table(("receivers", "processors", "exporters"))
+    given = _names(pipeline, "receivers")
+    first = tuple(name for name in given if name in receivers)
+    if other := ", ".join(name for name in given if name not in receivers):
+        top.remark(pipeline, f"what comes from {other} is nothing of kexport's: it stays in the Collector")
+    if not first:
+        top.note(pipeline, "so all of it stays in the Collector")
+        return _Pipeline((), ())
+    targets = _names(pipeline, "exporters")
+    if other := ", ".join(name for name in targets if name not in exporters):
+        top.remark(pipeline, f"{other} is a connector, or is not there: left out")
+    if processors := pipeline.get("processors"):
+        top.note(processors, _PROCESSORS)
+    return _Pipeline(first, tuple(name for name in targets if name in exporters))
 
 
 _PROCESSORS = (
@@ -159,24 +181,19 @@ def _names(pipeline: Value, key: str) -> list[str]:
     return value.texts() if value else []
 
 
-def _add_routes(
-    pipelines: list[tuple[list[str], list[str]]], watched: Mapping[str, list[Entry]], draft: Draft
-) -> None:
+def _add_routes(pipelines: list[_Pipeline], watched: Mapping[str, list[Entry]], draft: Draft) -> None:
     """None where every sink gets everything, as it does without routes."""
-    if not pipelines:
-        pipelines = [(list(watched), [])]
     flat = [each for group in watched.values() for each in group]
     if len(pipelines) == 1 and not any(each.changes or each.where for each in flat):
         return
-    for receivers, sinks in pipelines:
+    for pipeline in pipelines:
         groups: dict[tuple[tuple[str, ...], str], list[str]] = {}
-        for name in receivers:
-            for each in watched[name]:
-                names = groups.setdefault((each.changes, each.where), [])
-                names += [each.resource] if each.resource not in names else []
+        for each in (entry for name in pipeline.receivers for entry in watched[name]):
+            names = groups.setdefault((each.changes, each.where), [])
+            names += [each.resource] if each.resource not in names else []
         for (changes, where), resources in groups.items():
             table = draft.table("[[routes]]")
-            table.set("sinks", sinks or ["changes"])
+            table.set("sinks", list(pipeline.exporters))
             table.set("resources", resources)
             if changes:
                 table.set("changes", list(changes))

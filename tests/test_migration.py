@@ -318,6 +318,48 @@ def test_the_receivers_section_alone_prints(monkeypatch: pytest.MonkeyPatch):
         assert root.routes == ()
 
 
+PIPELINES = """\
+receivers:
+  k8sobjects: {objects: [{name: pods, mode: watch}]}
+  k8sobjects/idle: {objects: [{name: nodes, mode: watch}]}
+  hostmetrics: {}
+exporters: {debug: {}, file: {path: a}, otlphttp: {endpoint: 'http://a'}}
+service:
+  pipelines:
+    logs: {receivers: [k8sobjects], exporters: [file, forward]}
+    metrics: {receivers: [hostmetrics], exporters: [debug, otlphttp]}
+"""
+
+
+def test_only_what_a_pipeline_connects_is_taken(monkeypatch: pytest.MonkeyPatch):
+    text = translated(OTEL, PIPELINES)
+    root = loaded(text, monkeypatch).root
+    assert [each.resource for each in root.resources] == ["pods"]
+    assert (list(root.sinks), root.routes) == (["file"], ())
+    said = text.replace("\n#   ", " ")
+    for what in ("exporters.debug", "exporters.otlphttp", "receivers.k8sobjects/idle"):
+        assert f"{what}: is in no pipeline of Kubernetes' objects, and so it is left out" in said
+
+
+def test_without_pipelines_every_receiver_feeds_every_exporter(monkeypatch: pytest.MonkeyPatch):
+    text = PIPELINES.partition("service:")[0].replace(
+        "mode: watch}]", "mode: watch, exclude_watch_type: [ADDED]}]"
+    )
+    root = loaded(translated(OTEL, text), monkeypatch).root
+    assert [each.resource for each in root.resources] == ["pods", "nodes"]
+    assert [each.sinks for each in root.routes] == [("debug", "file", "otlphttp")]
+
+
+def test_pipelines_that_lead_nowhere_are_refused():
+    with pytest.raises(ConfigError, match=r"line 7: service\.pipelines: none leads from a receiver"):
+        translated(OTEL, PIPELINES.replace("[file, forward]", "[forward]"))
+
+
+def test_a_doubled_dollar_is_one():
+    text = translated(OTEL, "objects:\n- {name: pods, label_selector: 'a=$$b'}\n")
+    assert tomllib.loads(text)["resources"][0]["label_selector"] == "a=$b"
+
+
 def test_what_the_collector_leaves_out_is_left_out(monkeypatch: pytest.MonkeyPatch):
     text = "objects:\n- {name: pods, mode: watch, exclude_watch_type: [%s]}\n"
     root = loaded(translated(OTEL, text % "DELETED"), monkeypatch).root
