@@ -121,7 +121,9 @@ def _add_look_commands(commands: _Commands) -> None:
         choices=["kubernetes-event-exporter", "k8sobjects"],
         help="k8sobjects: the Collector's receiver",
     )
-    migrate.add_argument("file", type=Path, metavar="FILE", help="its configuration, as YAML; - reads it")
+    migrate.add_argument(
+        "file", type=Path, metavar="FILE", help="its configuration, as YAML; -: standard input"
+    )
     migrate.add_argument("-o", "--output", type=Path, metavar="FILE", help="a new file, instead of printing")
     schema = _add(commands, "schema", "print the JSON Schema of config.toml, sinks included")
     schema.add_argument("--event", action="store_true", help="print that of an event instead")

@@ -130,6 +130,8 @@ def test_the_python_of_the_guide_tells_what_has_been_seen() -> None:
     first = [names["take"](event.encode(), newest) for event in events[:3]]
     assert [each["id"] for each in first] == [event.id for event in events[:3]]
     assert [names["take"](event.encode(), newest) for event in events[:3]] == [None] * 3
+    news = [event for _, event in docfiles.examples() if not event.attributes.objname]
+    assert all(names["take"](event.encode(), newest)["id"] == event.id for event in news * 2)
 
 
 # -- links -------------------------------------------------------------------------------------------------
