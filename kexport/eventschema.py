@@ -34,6 +34,8 @@ ATTRIBUTES: Final[dict[str, str]] = {
     "objname": "The object's name; absent in stream events.",
     "resourceversion": "The object's version, or the one at which a stream stands.",
     "epoch": "How often the server's history was set back; absent while it never was.",
+    "manager": "Who changed the object last (its field manager); only with diff, where it is known.",
+    "managertime": "When that was, to the second, as the API server noted it; only with diff.",
     "rejectedby": "The sink that refused it; only in what a rejects_to sink gets.",
     "rejectedreason": "Why that sink refused it; only in what a rejects_to sink gets.",
 }
@@ -49,6 +51,7 @@ _FORMS: dict[str, dict[str, Any]] = {
     "sequence": {"pattern": r"^\d{20,}$"},
     "origin": {"enum": ["watch", "snapshot", "recovered", "resync"]},
     "epoch": {"pattern": r"^[1-9]\d*$"},
+    "managertime": {"format": "date-time"},
 }
 # What `data.object` of a stream event has: the members, and which of them always.
 _COUNTS = ("added", "modified", "deleted", "recovered")
@@ -64,6 +67,11 @@ _SPAN: dict[str, Any] = {
     "modified": {**_COUNT, "description": "Objects that are other by comparing."},
     "deleted": {**_COUNT, "description": "Objects that are gone by comparing."},
     "recovered": {**_COUNT, "description": "Changes that were read back from history."},
+}
+_STEP: dict[str, Any] = {
+    "type": "object",
+    "required": ["op", "path"],
+    "properties": {"op": {"enum": ["add", "remove", "replace", "move", "copy", "test"]}, "path": _TEXT},
 }
 _DROPPED: dict[str, Any] = {
     "sink": {**_TEXT, "description": "The sink that did not get them; only this one gets the event."},
@@ -119,12 +127,21 @@ def _of_objects() -> dict[str, Any]:
         "required": ["apiVersion", "kind", "metadata"],
         "properties": {"apiVersion": _TEXT, "kind": _TEXT, "metadata": identity},
     }
+    data = {
+        "object": {**body, "description": "The object now; of a deletion its last state."},
+        "previous": {**body, "description": "With diff: the object as the event before told it."},
+        "patch": {
+            "type": "array",
+            "items": _STEP,
+            "description": "With diff: the steps from previous to object, RFC 6902.",
+        },
+    }
     return {
         "title": "A change of an object",
         "required": ["objname", "resourceversion"],
         "properties": {
             "type": {"enum": [OBJECT + change for change in CHANGES]},
-            "data": {"properties": {"object": body}},
+            "data": {"properties": data},
         },
     }
 

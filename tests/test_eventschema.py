@@ -75,7 +75,7 @@ async def test_the_events_of_a_real_run_fit(tmp_path: Path):
     memory = Memory()
     async with FakeCluster() as cluster:
         resources = [
-            {"resource": "configmaps", "label_selector": "tier=web"},
+            {"resource": "configmaps", "label_selector": "tier=web", "diff": True},
             {"resource": "secrets"},
             {"resource": "nodes"},
         ]
@@ -106,6 +106,7 @@ async def test_the_events_of_a_real_run_fit(tmp_path: Path):
     origins = {event.attributes.origin for event in memory.events}
     assert origins == {"watch", "snapshot", "recovered", "resync"}
     check(memory.events)
+    assert any(event.data.get("patch") and event.data["previous"] for event in memory.events)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ async def test_the_events_of_a_real_run_fit(tmp_path: Path):
         ("id", None), ("id", ""), ("type", "io.kexport.object.changed"), ("sequence", "17"),
         ("time", "yesterday"), ("origin", "replay"), ("specversion", "0.3"), ("objname", None),
         ("data", {}), ("data", {"object": {"kind": "Pod"}}), ("data", {"object": []}), ("Epoch", "1"),
-        ("epoch", "0"),
+        ("epoch", "0"), ("data", {**EXAMPLES[0][1].data, "patch": [{"op": "fix", "path": ""}]}),
     ],
 )  # fmt: skip
 def test_what_is_no_event_does_not_fit(name: str, value: Any):
@@ -130,6 +131,6 @@ def test_what_is_no_event_does_not_fit(name: str, value: Any):
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_attributes_and_data_that_come_later_do_not_break_a_consumer(number: int):
     event = copy.deepcopy(json.loads(EXAMPLES[number][1].encode()))
-    event["manager"] = "kubectl"
-    event["data"]["previous"] = {}
+    event["reviewedby"] = "somebody"
+    event["data"]["weight"] = 1
     assert VALIDATOR.is_valid(event)

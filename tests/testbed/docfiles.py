@@ -13,6 +13,7 @@ from kexport import describe, eventschema, plugins, schema
 from kexport.change import ChangeType, Known, Metadata, Origin, Resource, Stream
 from kexport.encoder import Encoder, dropped_events
 from kexport.event import Attributes, Event, splice
+from kexport.patch import between
 
 DOCS = Path(__file__).parents[2] / "docs"
 # What comes with this repository; what else is installed here is no part of it.
@@ -55,6 +56,7 @@ def examples() -> Iterator[tuple[str, Event]]:
         "It is other than before; `data.object` is how it is now.",
         change(ChangeType.MODIFIED, "48213", Origin.WATCH),
     )
+    yield "The same with `diff = true` ([diffs.md](diffs.md)).", _with_diff(encoder)
     yield "It is gone; `data.object` is its last state.", change(ChangeType.DELETED, "48377", Origin.WATCH)
     yield (
         "The same, found by comparing: `data.object` is what the index knows, the version is the listing's.",
@@ -91,6 +93,18 @@ def examples() -> Iterator[tuple[str, Event]]:
     yield _SET_BACK, set_back
     encoder.enter(0)
     yield "From here on objects come in another API version.", encoder.schema("apps/v1beta2", "48500")
+
+
+def _with_diff(encoder: Encoder) -> Event:
+    """As the trail attaches it."""
+    before, after = _object("48190", "shop/web:1.4"), _object("48213", "shop/web:1.5")
+    told = Metadata(name="web", namespace="shop", uid=UID, resourceVersion="48213")
+    plain = encoder.change(ChangeType.MODIFIED, told, after, origin=Origin.WATCH, time=TIME)
+    attributes = msgspec.structs.replace(
+        plain.attributes, manager="kubectl-set", managertime="2026-11-23T13:52:40Z"
+    )
+    patch = msgspec.json.encode([each.document for each in between(before, after)])
+    return splice(attributes, b'{"object":%b,"previous":%b,"patch":%b}' % (after, before, patch))
 
 
 def _dated(event: Event) -> Event:
