@@ -124,12 +124,12 @@ def test_the_python_of_the_guide_tells_what_has_been_seen() -> None:
     names: dict[str, Any] = {}
     exec(compile(block.text, block.page, "exec"), names)
     newest: dict[str, str] = {}
-    events = [
-        event for _, event in docfiles.examples() if event.attributes.objname and event.change != "left"
-    ]
-    first = [names["take"](event.encode(), newest) for event in events[:3]]
-    assert [each["id"] for each in first] == [event.id for event in events[:3]]
-    assert [names["take"](event.encode(), newest) for event in events[:3]] == [None] * 3
+    changes = {event.id: event for _, event in docfiles.examples() if event.attributes.objname}
+    events = [event for event in changes.values() if event.change != "left"]
+    assert [event.change for event in events] == ["added", "modified", "deleted"]
+    first = [names["take"](event.encode(), newest) for event in events]
+    assert [each["id"] for each in first] == [event.id for event in events]
+    assert [names["take"](event.encode(), newest) for event in events] == [None] * 3
     news = [event for _, event in docfiles.examples() if not event.attributes.objname]
     assert all(names["take"](event.encode(), newest)["id"] == event.id for event in news * 2)
 

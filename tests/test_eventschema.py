@@ -74,7 +74,7 @@ async def test_the_events_of_a_real_run_fit(tmp_path: Path):
     """First listing, changes, leaving a selector, a deletion, a gap read back and one inferred."""
     memory = Memory()
     async with FakeCluster() as cluster:
-        resources = [
+        resources: list[dict[str, Any]] = [
             {"resource": "configmaps", "label_selector": "tier=web", "diff": True},
             {"resource": "secrets"},
             {"resource": "nodes"},
