@@ -97,8 +97,10 @@ def test_every_configuration_in_the_documents_loads(block: Block, monkeypatch: p
 @pytest.mark.parametrize("block", list(documents.blocks("json")), ids=lambda block: block.page)
 def test_every_event_in_the_documents_fits_the_schema(block: Block) -> None:
     document = json.loads(block.text)
-    assert "specversion" in document
-    jsonschema.validate(document, eventschema.document())
+    if "specversion" in document:
+        jsonschema.validate(document, eventschema.document())
+    else:
+        assert block.page not in {"README.md", "docs/events.md"}
 
 
 @pytest.mark.parametrize(("page", "words"), documents.commands(), ids=lambda value: str(value)[:60])

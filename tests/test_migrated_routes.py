@@ -6,9 +6,12 @@ by one for the few words of CEL that are written.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 
 from kexport.eventexporter import translate
 from kexport.eventrules import as_globs
+from kexport.testing import make_event
 
 FIELDS = {
     "message": ("message",),
@@ -115,13 +119,31 @@ def evaluate(where: str, event: dict[str, Any]) -> bool:
     return bool(eval("".join(words), {"get": get, "has": has, "matches": matches}))
 
 
+def judges() -> list[Callable[[str, dict[str, Any]], bool]]:
+    """The interpreter here, and the evaluator that kexport itself has."""
+    if importlib.util.find_spec("kexport.condition") is None:
+        return [evaluate]
+    condition = importlib.import_module("kexport.condition")
+
+    def ask(where: str, event: dict[str, Any]) -> bool:
+        body = {"object": {"kind": "Event", "apiVersion": "v1", **event}}
+        return bool(condition.Where(where).holds(make_event(data=body)))
+
+    return [evaluate, ask]
+
+
+JUDGES = judges()
+
+
 def routed(routes: list[dict[str, Any]], event: dict[str, Any]) -> set[str]:
     found: set[str] = set()
     for route in routes:
         namespaces = route.get("namespaces", ["*"])
         if not any(fnmatchcase(event["metadata"]["namespace"], name) for name in namespaces):
             continue
-        if evaluate(route["where"], event) if "where" in route else True:
+        answers = {judge(route["where"], event) for judge in JUDGES} if "where" in route else {True}
+        assert len(answers) == 1, route["where"]
+        if answers == {True}:
             found |= set(route["sinks"])
     return found
 
