@@ -28,6 +28,8 @@ _EXAMPLES = {
     "plugins": "  kexport plugins\n  kexport plugins --settings file",
     "new-plugin": "  kexport new-plugin audit-trail\n  kexport new-plugin audit-trail --directory ~/src",
     "schema": "  kexport schema > config.schema.json",
+    "migrate": "  kexport migrate kubernetes-event-exporter config.yaml > config.toml\n"
+    "  kexport migrate k8sobjects otelcol.yaml -o config.toml",
     "rbac": "  kexport rbac -c config.toml --namespace kexport | kubectl apply -f -\n"
     "  kexport rbac --offline -c config.toml    (names in full, no cluster asked)",
     "tail": "  kexport tail pods deployments.apps -n shop\n  kexport tail deploy -l team=web --since-now\n"
@@ -186,7 +188,18 @@ def _add_look_commands(commands: _Commands) -> None:
     new.add_argument(
         "--directory", type=Path, default=Path(), metavar="DIR", help="where kexport-NAME is made (.)"
     )
-    _add(commands, "schema", "print the JSON Schema of config.toml, sinks included")
+    migrate = _add(commands, "migrate", "write another exporter's configuration as config.toml")
+    migrate.add_argument(
+        "origin",
+        choices=["kubernetes-event-exporter", "k8sobjects"],
+        help="k8sobjects: the Collector's receiver",
+    )
+    migrate.add_argument(
+        "file", type=Path, metavar="FILE", help="its configuration, as YAML; -: standard input"
+    )
+    migrate.add_argument("-o", "--output", type=Path, metavar="FILE", help="a new file, instead of printing")
+    schema = _add(commands, "schema", "print the JSON Schema of config.toml, sinks included")
+    schema.add_argument("--event", action="store_true", help="print that of an event instead")
 
 
 def _add(

@@ -179,11 +179,27 @@ def _new_plugin(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _schema(_arguments: argparse.Namespace) -> int:
+def _migrate(arguments: argparse.Namespace) -> int:
+    from kexport import migration
+
+    draft = migration.migrate(arguments.origin, arguments.file)
+    text = migration.render(draft, arguments.origin, arguments.file)
+    if arguments.output:
+        migration.write(text, arguments.output)
+        print(f"made {arguments.output}; notes on what has no twin: {draft.notes}")
+    else:
+        print(text, end="")
+    return DONE
+
+
+def _schema(arguments: argparse.Namespace) -> int:
     import json
 
-    from kexport import plugins, schema
+    from kexport import eventschema, plugins, schema
 
+    if arguments.event:
+        print(eventschema.text(), end="")
+        return DONE
     found = plugins.load()
     for name, problem in found.problems.items():
         _complain(f"plugin {name} could not be loaded, its sinks are left out: {problem}", DONE)
@@ -253,6 +269,7 @@ _COMMANDS = {
     "check": _check,
     "demo": _demo,
     "journal": _journal,
+    "migrate": _migrate,
     "new-plugin": _new_plugin,
     "plugins": _plugins,
     "rbac": _rbac,

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kexport.change import ChangeType, Known, Metadata, Origin, is_version, newer
+from kexport.change import GONE, ChangeType, Known, Metadata, Origin, is_version, newer
 from kexport.diff import PORTION, Portion
 from kexport.encoder import Encoder, now
 from kexport.history import AT_ONCE, History, Step, UnreadableError
@@ -115,10 +115,7 @@ class Recovery:
                 encoder.change(change, metadata, shaped, origin=Origin.RECOVERED, time=observed)
                 for change, metadata, shaped in some
             ]
-            index = {
-                each.metadata.key: None if each.change is ChangeType.DELETED else each.metadata.known
-                for each in some
-            }
+            index = {each.metadata.key: None if each.change in GONE else each.metadata.known for each in some}
             upto = some[-1].metadata.resourceVersion
             yield Portion(events, index, recovered=len(some), upto=upto)
 
