@@ -50,12 +50,12 @@ class Comparison:
                 if newest and snapshot.older:
                     raise SetBackError
                 stats.snapshots += 1
-                recovery = Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper)
-                if recovery.possible:
-                    stats.state = "recovering"
-                    await recovery.run()
-                    stats.recovery_requests += recovery.requests
-                await self._emit(snapshot, resync, recovery, epoch)
+                with Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper) as recovery:
+                    if recovery.possible:
+                        stats.state = "recovering"
+                        await recovery.run()
+                        stats.recovery_requests += recovery.requests
+                    await self._emit(snapshot, resync, recovery, epoch)
         stats.synced, stats.error = True, ""
 
     async def _list(self, snapshot: Snapshot, *, at: str) -> bool:
@@ -76,7 +76,8 @@ class Comparison:
         journal, encoder = self._parts.journal, self._parts.encoder
         resync = msgspec.structs.replace(resync, unscanned=resync.unscanned or not recovery.covered)
         first = not resync.since
-        inferred = portions(snapshot, encoder, first=first, without=recovery.whole)
+        snapshot.rebase(recovery.told)
+        inferred = portions(snapshot, encoder, first=first)
         for portion in chain(recovery.portions(encoder), inferred):
             marker = None
             if resync.reason != "initial":
