@@ -108,8 +108,10 @@ class Chapter:
 
     async def _end(self, each: Differing) -> None:
         """Where the object's lives ended, and what was before."""
+        found = self._found[each.key]
         for step in each.steps:
-            self._found[each.key] += await self._walker.back(each.key, step)
+            begins = next((moment for moment in found if step.before and moment.known == step.before), None)
+            found += await self._walker.back(each.key, step, begins=begins)
 
     # -- what to tell -------------------------------------------------------------------------------------
 

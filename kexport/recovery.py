@@ -190,19 +190,17 @@ class Recovery:
         """Those that the listing has otherwise; `index`: the state is the index, which may be older."""
         left = dict(state)
 
-        def step(key: str, before: Known | None, after: Known | None) -> Step:
-            return (
-                self._step(before, self._ends, after) if index else Step(at, before, self._ends, after)
-            )
+        def step(before: Known | None, after: Known | None) -> Step:
+            return self._step(before, self._ends, after) if index else Step(at, before, self._ends, after)
 
         for staged in self._listed():
             key, after = staged.metadata.key, staged.metadata.known
             before = left.pop(key, None)
             if before != after:
-                yield Differing(key, [step(key, before, after)], staged)
+                yield Differing(key, [step(before, after)], staged)
         for key, before in left.items():
             if (key in self._snapshot.missing or key not in self._known) and key not in self._refused:
-                yield Differing(key, [step(key, before, None)])
+                yield Differing(key, [step(before, None)])
 
     def _listed(self) -> Iterator[Staged]:
         for some in self._snapshot.differences():

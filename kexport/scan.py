@@ -18,8 +18,7 @@ from kexport.timeline import Timeline
 from kexport.walk import Walker
 
 SAMPLES = 2000
-APART = 20  # nearer samples cost more than the objects between them; a list of …
-AS_DEAR = 40  # … so many objects costs the server twice what one of a single object does
+APART = 50  # nearer samples cost more than the halving that they spare
 LIST_OBJECTS = 5_000  # in bigger streams lists would cost the server and the memory here too much
 LIST_ITEMS = 2_000_000  # most objects over all lists: about 24 s of the API server's time
 FARTHEST = 100  # looks that are farther apart than that hardly ever find anything
@@ -54,8 +53,7 @@ class Scan:
         if not lists or self._objects > LIST_OBJECTS:
             return 0
         self._items -= lists * self._objects
-        apart = APART + APART * self._objects // AS_DEAR
-        return max(apart, math.ceil(length / lists))
+        return max(APART, self._objects // 2, math.ceil(length / lists))
 
     @property
     def samples(self) -> bool:

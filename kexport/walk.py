@@ -49,17 +49,19 @@ class Walker:
         """Something did not fit: no more should be read."""
 
     async def back(
-        self, key: str, step: Step, staged: Staged | None = None, *, later: list[Step] | None = None
-    ) -> list[Moment]:
+        self, key: str, step: Step, staged: Staged | None = None, *,
+        later: list[Step] | None = None, begins: Moment | None = None,
+    ) -> list[Moment]:  # fmt: skip
         """The moments of a step, newest first; the last may be what was known at its beginning.
 
         What lived between a deletion and the creation after it is not looked for: only a scan finds that.
         With `later` nor is a deletion: it is put there as a step of its own, since the fewer versions are
-        unexplained, the sooner it is found. Raises UnreadableError, and then nothing of the step counts.
+        unexplained, the sooner it is found. `begins`: what was known at its beginning, where that was read.
+        Raises UnreadableError, and then nothing of the step counts.
         """
         moments: list[Moment] = []
         try:
-            await self._walk(key, step, staged, moments, later)
+            await self._walk(key, step, staged, moments, later, begins)
         except UnreadableError:
             self.forget(moments)
             raise
@@ -71,8 +73,9 @@ class Walker:
         self._bytes -= sum(len(moment.object) for moment in moments)
 
     async def _walk(
-        self, key: str, step: Step, staged: Staged | None, moments: list[Moment], later: list[Step] | None
-    ) -> None:
+        self, key: str, step: Step, staged: Staged | None, moments: list[Moment],
+        later: list[Step] | None, begins: Moment | None,
+    ) -> None:  # fmt: skip
         before, at = step.before, step.high
         version, selected = await self._at_the_end(key, step, staged)
         while version or before:
@@ -83,6 +86,8 @@ class Walker:
                     return
                 at = await self._deletion(key, before.uid, low=step.low, high=at)
                 moments.append(Moment(at))
+                if begins and self._nothing_between(begins.at, at):
+                    return
                 version, selected = await self._history.state(key, at - 1)
                 if version is None:
                     raise UnreadableError("the history does not stand still")
@@ -96,6 +101,10 @@ class Walker:
                 return
             at -= 1
             version, selected = await self._history.state(key, at)
+
+    def _nothing_between(self, low: int, high: int) -> bool:
+        """Whether all that was written between is something else."""
+        return all(version in self._explained for version in range(low + 1, high))
 
     def _reached(self, step: Step, metadata: Metadata, at: int, *, selected: bool) -> bool:
         """Whether what was there a moment before is known already; leaving a selection needs its content."""

@@ -41,7 +41,7 @@ async def learned(mine: tuple[Stream, Client], theirs: tuple[Stream, Client]) ->
         others.add([5, 6])
         await asyncio.gather(
             ledger.reached(mine[0].key, 9, Done.VERSIONS, here),
-            ledger.reached(theirs[0].key, 9, Done.DELETIONS, there),
+            ledger.reached(theirs[0].key, 9, Done.VERSIONS, there),
         )
     assert explained.within(range(9)) == sum(version in explained for version in range(9))
     return {version for version in range(9) if version in explained}
