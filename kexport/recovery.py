@@ -29,6 +29,8 @@ from kexport.walk import Walker
 
 _log = get_log("recovery")
 State = Mapping[str, Known]
+READABLE = frozenset({"expired", "unreadable"})
+"""Why a watch may have ended where lists still lead through the same history."""
 
 
 class Recovery:
@@ -215,7 +217,7 @@ def begins(resync: Resync) -> str:
 def recoverable(resync: Resync) -> bool:
     """Whether what is missing may be read back from history."""
     inferred = resync.added + resync.modified + resync.deleted
-    return resync.reason == "expired" and not inferred and is_version(resync.since)
+    return resync.reason in READABLE and not inferred and is_version(resync.since)
 
 
 def _known_after(change: Recovered) -> Known | None:

@@ -25,6 +25,7 @@ USER_AGENT = f"kexport/{version('kexport')}"
 CREDENTIAL_CHECK_SECONDS = 5.0
 READ_BYTES = 2 << 20  # an object may be larger than aiohttp's own buffer
 RETIRED_SECONDS = 900.0  # longer than any watch lasts
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 9}  # client-go's: 165 s in all
 _USER = re.compile(r"//[^/?#]*@")
 
 
@@ -72,17 +73,17 @@ def _proxy(host: str) -> dict[str, Any]:
     proxy = urlsplit(found)
     if proxy.username is None:
         return {"proxy": found}
-    auth = aiohttp.BasicAuth(unquote(proxy.username), unquote(proxy.password or ""))
+    login = aiohttp.encode_basic_auth(unquote(proxy.username), unquote(proxy.password or ""))
     bare = proxy._replace(netloc=proxy.netloc.rpartition("@")[2])
-    return {"proxy": bare.geturl(), "proxy_auth": auth}
+    return {"proxy": bare.geturl(), "proxy_headers": {"Authorization": login}}
 
 
 def _socket(address: Any) -> socket.socket:
-    """A socket with client-go's keepalive: 30 s idle, 15 s apart, 9 probes."""
+    """One that notices a peer that is gone, also where nothing is ever sent to it, as in a watch."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 9)):
+    for name, value in KEEPALIVE.items():
         if hasattr(socket, name):
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return made
