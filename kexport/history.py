@@ -25,6 +25,7 @@ AT_ONCE = 8
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 3.0
+PATIENCE_SECONDS = 30.0  # the longest wait for what another stream may know: etcd forgets meanwhile
 TRIES = 8  # with the pauses between them: longer than an API server needs to start anew
 
 
@@ -108,7 +109,7 @@ class History:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(min(self._patience, PATIENCE_SECONDS)):
                 yield
         except TimeoutError:
             pass  # what the slow ones know is not needed, only useful

@@ -105,6 +105,8 @@ class Snapshot:
 
     def rebase(self, told: Mapping[str, Known | None]) -> None:
         """From now on, what differs from the index as it stands once these changes are told."""
+        if not told:
+            return
         listed = {
             each.metadata.key for some in self.differences() for each in some if each.metadata.key in told
         }
