@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ async def test_where_the_reading_ends_the_comparison_goes_on(
     story.go_on(20)
     known, since, start = story.index, fake.revision, len(story.all)
     story.go_on(150)
-    config = {"recover_max_requests": requests} if what == "budget" else {}
+    config: dict[str, Any] = {"recover_max_requests": requests} if what == "budget" else {}
     task = (
         asyncio.create_task(_compact(fake, len(fake.requests) + requests)) if what == "compaction" else None
     )

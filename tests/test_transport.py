@@ -56,7 +56,12 @@ def _has_keepalive(made: list[socket.socket], url: str) -> None:
 async def test_kept_connections_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     make = transport._socket
-    monkeypatch.setattr(transport, "_socket", lambda address: made.append(address) or make(address))
+
+    def counted(address: Any) -> socket.socket:
+        made.append(address)
+        return make(address)
+
+    monkeypatch.setattr(transport, "_socket", counted)
     async with FakeCluster() as fake:
         client = Client(ClusterConfig(url=fake.url, list_requests_per_second=1000))
         await client.open()
