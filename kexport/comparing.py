@@ -70,15 +70,15 @@ class Comparison:
         """
         if not recoverable(resync):
             return ""
-        history, low = History(self._parts.stream, self._parts.client), int(begins(resync))
+        history, first = History(self._parts.stream, self._parts.client), int(begins(resync)) + 1
         try:
             high = int(resync.at) if is_version(resync.at) else await history.newest()
-            oldest = await history.oldest(low, high) if high > low else low
+            oldest = await history.oldest(first, high) if high > first else first
         except UnreadableError as error:
             self._log.info("nobody knows where the history begins", why=error)
             return ""
         self._parts.stats.recovery_requests += history.requests
-        return str(oldest) if oldest > low else ""
+        return str(oldest) if oldest > first else ""
 
     async def _list(self, snapshot: Snapshot, *, at: str) -> bool:
         """Fill the snapshot, exactly at a version if that can be; whether it is the newest state instead."""

@@ -188,7 +188,7 @@ class History:
         return names
 
     async def oldest(self, low: int, high: int) -> int:
-        """The oldest version after `low` that etcd still has, `low` itself where nothing is lost."""
+        """The oldest version from `low` to `high` that etcd still has; it has `high`."""
         if await self._has(low):
             return low
         while high - low > 1:
