@@ -26,6 +26,7 @@ from kexport.errors import (
 from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.lanes import Lanes
+from kexport.push import Push, load
 from kexport.reload import Reload, refuse_unchangeable
 from kexport.route import Wanted
 from kexport.streams import Source, Streams
@@ -46,6 +47,7 @@ class Engine:
         self._client: Client
         self._journal: Journal
         self._web: Web
+        self._push: Push | None = None
         self._lanes: Lanes | None = None
         self._streams: Streams | None = None
         self._failure: asyncio.Future[None]
@@ -71,11 +73,16 @@ class Engine:
         return None
 
     async def _once(self, stop: asyncio.Event, new_cluster: str) -> None:
+        telemetry = self._config.root.telemetry
+        if telemetry.otlp_endpoint:
+            load()  # before anything is open
         self._client = Client(self._config.root.cluster)
         await self._client.open()
         self._journal = await Journal.open(self._config.root.journal, lanes=list(self._config.sinks))
         self._lanes = self._streams = None
-        self._web = Web(self._config.root.http, View(self.stats, self._journal, lambda: self._config))
+        view = View(self.stats, self._journal, lambda: self._config)
+        self._web = Web(self._config.root.http, view)
+        self._push = Push(telemetry, view) if telemetry.otlp_endpoint else None
         self._failure = asyncio.get_running_loop().create_future()
         try:
             await self._web.open()
@@ -85,11 +92,12 @@ class Engine:
                 writer = group.create_task(self._journal.run(), name="journal")
                 watchdog = group.create_task(self._fail(), name="lanes")
                 reading = group.create_task(self._read(), name="reading")
+                pushing = [group.create_task(self._push.run(), name="push")] if self._push else []
                 await stop.wait()
                 _log.info("stopping")
                 await end([reading])
                 await self._drain()
-                await end([watchdog, writer])
+                await end([watchdog, writer, *pushing])
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         finally:
@@ -184,6 +192,8 @@ class Engine:
 
     async def _close(self) -> None:
         await self._web.close()
+        if self._push:
+            await self._push.close()
         self._failure.cancel()
         if self._lanes:
             await self._lanes.end()

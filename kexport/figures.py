@@ -1,7 +1,7 @@
 """Every metric: its name, kind, meaning and labels, and where its value is read.
 
-The exposition and docs/metrics.md are made from this one list. Values are read when somebody asks; they are
-plain numbers in the statistics and in the journal's tally.
+Both expositions (`/metrics` and OTLP) and docs/metrics.md are made from this one list. Values are read when
+somebody asks; they are plain numbers in the statistics and in the journal's tally.
 """
 
 from __future__ import annotations
@@ -88,6 +88,13 @@ def _reasons(which: Literal["gaps", "snapshots"]) -> Callable[[View], Reading]:
     return read
 
 
+def _gap_ages(view: View) -> Reading:
+    now = monotonic()
+    for (stream, reason, complete), at in view.journal.tally.gap_times.items():
+        if stream in view.stats.streams:
+            yield (stream, reason, str(complete).lower()), now - at
+
+
 def _states(of: Literal["streams", "lanes"]) -> Callable[[View], Reading]:
     return lambda view: [((key, each.state), 1) for key, each in getattr(view.stats, of).items()]
 
@@ -103,6 +110,10 @@ def _makers(view: View) -> Reading:
     for name, settings in sinks.items():
         if name in lanes:
             yield (name, settings.type.name, *distribution(settings)), 1
+
+
+def _pushes(value: Callable[[View], Value]) -> Callable[[View], Reading]:
+    return lambda view: [((), value(view))] if view.config().root.telemetry.otlp_endpoint else ()
 
 
 def _oldest(view: View) -> float:
@@ -130,6 +141,9 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("kexport_gaps", "counter", "Gaps, by their reason; each is an event, too.",
            ("stream", "reason"), _reasons("gaps")),
+    Figure("kexport_gap_age_seconds", "gauge",
+           "How long ago the last such gap was; complete says whether nothing of it was lost.",
+           ("stream", "reason", "complete"), _gap_ages, "seconds"),
     Figure("kexport_snapshots", "counter", "Finished listings, by what made them necessary.",
            ("stream", "reason"), _reasons("snapshots")),
     Figure("kexport_audits", "counter", "Comparisons of the index with the cluster that came to an end.",
@@ -195,6 +209,10 @@ FIGURES: tuple[Figure, ...] = (
     Figure("kexport_config_last_reload_success_timestamp_seconds", "gauge",
            "When the configuration in force was loaded, in Unix time.",
            (), _one(lambda view: view.stats.reloaded_at), "seconds"),
+    Figure("kexport_otlp_pushes", "counter", "Readings of these metrics that were accepted over OTLP.",
+           (), _pushes(lambda view: view.stats.pushes)),
+    Figure("kexport_otlp_push_failures", "counter", "Readings of these metrics that could not be sent.",
+           (), _pushes(lambda view: view.stats.push_failures)),
     Figure("kexport_build", "info", "The version that runs.", ("version", "python"),
            lambda _view: [((__version__, sys.version.split()[0]), 1)]),
     Figure("kexport_sink", "info", "Which plugin each sink is of.",

@@ -25,6 +25,7 @@ def test_the_example_configuration_shows_every_key_and_loads_with_all_of_them(
 ) -> None:
     """Every commented-out key is a real one, with a value that is accepted."""
     monkeypatch.setenv("KAFKA_PASSWORD", "secret")
+    monkeypatch.setenv("OTLP_TOKEN", "secret")
     text = (ROOT / "config.toml").read_text(encoding="utf-8")
     uncommented = re.sub(r"^# (?=\[|[a-z_]+ = )", "", text, flags=re.MULTILINE)
     uncommented = uncommented.replace('rejects_to = "rejects"', 'rejects_to = "audit"')
