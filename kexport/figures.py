@@ -121,6 +121,13 @@ def _oldest(view: View) -> float:
     return tally.age(first) if tally.newest > first else 0.0
 
 
+def _wanted(view: View) -> float:
+    retention, tally = view.journal.retention, view.journal.tally
+    stored = tally.newest - retention.first
+    behind = max((tally.lag(lane.cursor)[0] for lane in view.stats.lanes.values()), default=0)
+    return retention.bytes / retention.max_bytes * min(1.0, behind / stored) if stored > 0 else 0.0
+
+
 FIGURES: tuple[Figure, ...] = (
     # What was observed.
     Figure(
@@ -191,6 +198,9 @@ FIGURES: tuple[Figure, ...] = (
            (), _one(lambda view: view.journal.retention.bytes), "bytes"),
     Figure("kexport_journal_max_bytes", "gauge", "Most bytes of stored events (journal.max_bytes).",
            (), _one(lambda view: view.journal.retention.max_bytes), "bytes"),
+    Figure("kexport_journal_wanted_ratio", "gauge",
+           "How much of max_bytes is taken by what some sink still wants, by the number of events.",
+           (), _one(_wanted), "ratio"),
     Figure("kexport_journal_oldest_event_age_seconds", "gauge", "Age of the oldest stored event.",
            (), _one(_oldest), "seconds"),
     Figure("kexport_journal_failing", "gauge", "1 while the journal cannot be written.",

@@ -128,9 +128,9 @@ With `[telemetry] otlp_endpoint` (and `pip install 'kexport[otlp-metrics]'`; the
 figures go to an OpenTelemetry Collector, or whatever takes OTLP/HTTP, every `interval_seconds`, those of
 the process too. Names are as above, without `_total`. A counter becomes a cumulative, monotonic sum; an
 info a gauge that is 1; a histogram one of explicit buckets, the same ones, without least and most, which
-nobody keeps. The unit `seconds` is `s` there, `bytes` is `By`. The resource has `service.name` (`kexport`),
-`service.version`, `service.instance.id` (the host's name) and `k8s.cluster.name`; `resource_attributes`
-adds and replaces.
+nobody keeps. The unit `seconds` is `s` there, `bytes` `By`, `ratio` `1`. The resource has `service.name`
+(`kexport`), `service.version`, `service.instance.id` (the host's name) and `k8s.cluster.name`;
+`resource_attributes` adds and replaces.
 
 A far end that is down or slow costs one request an interval and nothing else. It is said once in the log, in
 `/readyz?verbose`, and by `kexport_otlp_push_failures_total`. A failed reading is not sent again: the next one

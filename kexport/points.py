@@ -28,7 +28,7 @@ from kexport.figures import FIGURES, Figure, Labels
 from kexport.telemetry import Histogram
 from kexport.view import View
 
-_UNITS = {"seconds": "s", "bytes": "By"}
+_UNITS = {"seconds": "s", "bytes": "By", "ratio": "1"}
 _CUMULATIVE = sdk.AggregationTemporality.CUMULATIVE
 _SCOPE = InstrumentationScope("kexport", __version__)
 _Point = sdk.NumberDataPoint | sdk.HistogramDataPoint

@@ -126,7 +126,7 @@ async def test_every_figure_is_sent_with_its_kind_unit_and_meaning(tmp_path):
             metric = found[f"{figure.name}_info" if figure.kind == "info" else figure.name]
             assert metric.WhichOneof("data") == kinds[figure.kind]
             assert metric.description == figure.help
-            assert metric.unit == {"seconds": "s", "bytes": "By", "": ""}[figure.unit]
+            assert metric.unit == {"seconds": "s", "bytes": "By", "ratio": "1", "": ""}[figure.unit]
             if figure.kind in {"counter", "histogram"}:
                 assert getattr(metric, kinds[figure.kind]).aggregation_temporality == 2  # cumulative
             if figure.kind == "counter":
