@@ -194,7 +194,7 @@ async def gap_happens(page: Page, cluster: FakeCluster) -> None:
     row = await page.until("document.querySelector('#gaps tr').innerText")
     assert "expired" in row
     assert "history was lost: deleted 1" in row
-    for place in ("#gaps td", "#changes tr.gap td"):
+    for place in ("#gaps tr", "#changes tr.gap"):
         assert await page.until(f"document.querySelector('{place}') !== null")
         assert is_red(await colour(page, place, "backgroundColor"))
     assert is_red(await colour(page, "#gaps td.bad", "color"))

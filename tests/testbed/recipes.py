@@ -177,10 +177,24 @@ def _helm(version: str) -> Part:
     )
 
 
+def _promtool(version: str) -> Part:
+    """Prometheus' tool that tests alert rules, built from a wrapper module that only requires it."""
+    package = "github.com/prometheus/prometheus"
+    module = f"module testbed/promtool\n\ngo 1.26\n\nrequire {package} v{version}\n"
+    return Part(
+        name="promtool",
+        version=version,
+        needs=("go",),
+        files={"go.mod": module},
+        commands=((*_GO_BUILD, "-ldflags=-s -w", "-o", "../product/promtool", f"{package}/cmd/promtool"),),
+    )
+
+
 ETCD = _etcd("3.6.5")
 KUBERNETES = _kubernetes("1.37.2")
 KAFKA = _kafka("4.1.0")
 VERSITYGW = _versitygw("1.8.0")
 COLLECTOR = _collector("0.145.0")
 HELM = _helm("4.3.1")
-PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR, HELM)
+PROMTOOL = _promtool("0.316.0")
+PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR, HELM, PROMTOOL)
