@@ -180,7 +180,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("kexport_sink_rejected_events", "counter", "Events refused for good and stored with rejects_to.",
            SINK, _sinks(lambda lane: lane.rejected)),
     Figure("kexport_sink_dropped_events", "counter", "Events lost to the sink: journal overrun or damaged.",
-           SINK, _sinks(lambda lane: lane.dropped)),
+           SINK, lambda view: [((name,), view.dropped(name)) for name in view.stats.lanes]),
     Figure("kexport_sink_retries", "counter", "Waits after a write that failed.",
            SINK, _sinks(lambda lane: lane.retries)),
     Figure("kexport_sink_state", "gauge", "1 for the state that the sink is in.",

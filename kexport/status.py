@@ -109,7 +109,7 @@ def _sink(view: View, name: str, lane: LaneStats) -> dict[str, Any]:
         "delivered": lane.written,
         "filtered": lane.filtered,
         "rejected": lane.rejected,
-        "dropped": lane.dropped,
+        "dropped": view.dropped(name),
         "retries": lane.retries,
         "success_seconds": _age(lane.succeeded),
     }
