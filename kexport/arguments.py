@@ -23,6 +23,7 @@ _EXAMPLES = {
     "rbac": "  kexport rbac -c config.toml --namespace kexport | kubectl apply -f -\n"
     "  kexport rbac --offline -c config.toml    (names in full, no cluster asked)",
     "tail": "  kexport tail pods deployments.apps -n shop\n  kexport tail deploy -l team=web --since-now\n"
+    "  kexport tail deployments.apps -n shop --diff\n"
     "  kexport tail events -o json | jq -r .data.object.message",
     "demo": "  kexport demo",
 }
@@ -97,6 +98,7 @@ def _add_look_commands(commands: _Commands) -> None:
     tail.add_argument(
         "--since-now", "--no-snapshot", action="store_true", help="only changes, not what there is already"
     )
+    tail.add_argument("--diff", action="store_true", help="show what changed in each object, and who did it")
     tail.add_argument("-o", "--output", choices=["line", "json"], help="json: whole CloudEvents, one a line")
     tail.add_argument("--no-color", action="store_true", help="as does the variable NO_COLOR")
     _add_cluster(tail)

@@ -86,6 +86,9 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
     field_selector: str = ""
     initial: str = "emit"
     deletions: str = "emit"
+    diff: str = ""
+    unchanged: str = "emit"
+    ignore: tuple[str, ...] = ()
 
     @property
     def key(self) -> StreamKey:

@@ -191,6 +191,7 @@ def _tail(arguments: argparse.Namespace) -> int:
         field_selector=arguments.field_selector,
         since_now=arguments.since_now,
         style=arguments.output or "line",
+        diff=arguments.diff,
         coloured=not arguments.no_color and takes_colour(sys.stdout),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from itertools import chain
 
 import msgspec
@@ -18,6 +19,7 @@ from kexport.places import Position, Resync
 from kexport.recovery import Recovery
 from kexport.snapshot import Snapshot
 from kexport.telemetry import get_log
+from kexport.trail import Told
 
 ROLLBACK = "rollback"
 
@@ -73,7 +75,7 @@ class Comparison:
 
     async def _emit(self, snapshot: Snapshot, resync: Resync, recovery: Recovery, epoch: int) -> None:
         """Journal the differences in portions; until the last, the comparison stays marked as unfinished."""
-        journal, encoder = self._parts.journal, self._parts.encoder
+        journal, encoder, trail = self._parts.journal, self._parts.encoder, self._parts.trail
         resync = msgspec.structs.replace(resync, unscanned=resync.unscanned or not recovery.covered)
         first = not resync.since
         inferred = portions(snapshot, encoder, first=first, without=recovery.whole)
@@ -83,7 +85,9 @@ class Comparison:
                 resync = portion.added_to(resync)
                 marker = Position(resync=resync, epoch=epoch)
             await journal.room()
-            journal.append(self._key, self._told(portion.events, first=first), portion.objects, marker)
+            told = await trail.compare(portion.events, portion.objects) if trail else Told(portion.events)
+            events = self._told(told.events, first=first)
+            journal.append(self._key, events, portion.objects, marker, told.states)
             await asyncio.sleep(0)  # other streams' watches must be read meanwhile
         end = Position(version=snapshot.version, epoch=epoch)
         journal.append(self._key, self._closing(snapshot, resync), {}, end)
@@ -92,7 +96,7 @@ class Comparison:
             "stream synced", version=snapshot.version, objects=snapshot.objects, reason=resync.reason
         )
 
-    def _told(self, events: list[Event], *, first: bool) -> list[Event]:
+    def _told(self, events: Sequence[Event], *, first: bool) -> Sequence[Event]:
         """Those that the configuration of the stream asks for."""
         if first and self._parts.stream.initial == "silent":
             return []

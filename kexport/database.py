@@ -12,10 +12,11 @@ from pathlib import Path
 
 import msgspec
 
+from kexport import states
 from kexport.places import Lane, Position
 
 APPLICATION_ID = 0x6B657870  # "kexp"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CHECK_BYTES = 64 << 20  # a whole-file check below this size costs a fraction of a second
 
 _MAY_PASS = frozenset({
@@ -33,6 +34,7 @@ CREATE TABLE chunks (last INTEGER PRIMARY KEY, count INTEGER NOT NULL, at REAL N
 {SERVED};
 CREATE TABLE lanes (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL, dropped INTEGER NOT NULL,
                     sum INTEGER) WITHOUT ROWID;
+{states.TABLES}
 """
 
 
@@ -93,7 +95,8 @@ def bring_up_to_date(db: sqlite3.Connection) -> None:
     if "sum" not in {column[1] for column in db.execute("PRAGMA table_info(lanes)")}:
         with transaction(db):
             db.execute("ALTER TABLE lanes ADD COLUMN sum INTEGER")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
+        db.executescript(f"BEGIN; {states.TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def say_lost(path: Path, lost: str) -> None:

@@ -75,6 +75,11 @@ class Disk:
     def directory(self) -> Path | None:
         return self._held.path if self._held else None
 
+    @property
+    def to_read(self) -> Store:
+        """The connection to read with; for `consult`."""
+        return self._stores[-1]
+
     def do(self, work: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
         """Run `work` on the writing thread, behind what was asked of it before."""
         return asyncio.get_running_loop().run_in_executor(self._writer, work, *arguments)
@@ -154,10 +159,14 @@ class Disk:
 
     async def read(self, after: int) -> list[Event]:
         """Some of the stored events behind position `after`; raises JournalError for a damaged chunk."""
+        return await self.consult(self._read, after)
+
+    async def consult(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run `work`, which only reads, on `to_read`, beside the writing; raises JournalError for damage."""
         thread = self._writer if self._held is None else self._reader
         while True:
             try:
-                return await asyncio.get_running_loop().run_in_executor(thread, self._read, after)
+                return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
             except sqlite3.DatabaseError as error:
                 self.judge(error)
                 _log.warning("cannot read the journal; tried again", error=error)
@@ -165,7 +174,7 @@ class Disk:
 
     def _read(self, after: int) -> list[Event]:
         events: list[Event] = []
-        for chunk in self._stores[-1].read(after):
+        for chunk in self.to_read.read(after):
             first = chunk.last - len(chunk.lines) + 1
             events += [
                 Event(line, position=position)

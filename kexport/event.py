@@ -46,6 +46,8 @@ class Attributes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     objname: str = ""
     resourceversion: str = ""
     epoch: str = ""
+    manager: str = ""
+    managertime: str = ""
     rejectedby: str = ""
     rejectedreason: str = ""
 

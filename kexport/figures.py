@@ -146,6 +146,10 @@ FIGURES: tuple[Figure, ...] = (
         "kexport_recovery_requests", "counter", "Requests made to read gaps back from history.",
         STREAM, _streams(lambda stream: stream.recovery_requests),
     ),
+    Figure(
+        "kexport_unchanged_changes", "counter", "Modifications of nothing worth telling (unchanged = drop).",
+        STREAM, _streams(lambda stream: stream.unchanged),
+    ),
     Figure("kexport_gaps", "counter", "Gaps, by their reason; each is an event, too.",
            ("stream", "reason"), _reasons("gaps")),
     Figure("kexport_gap_age_seconds", "gauge",

@@ -23,6 +23,7 @@ from kexport.intake import Intake
 from kexport.kube import INACTIVITY_SECONDS
 from kexport.parts import Parts
 from kexport.places import Position, Resync
+from kexport.priming import prime
 from kexport.telemetry import get_log
 from kexport.waiting import end
 
@@ -62,6 +63,7 @@ class Informer:
         self._expired = False  # a 410 was met, and the second opinion is being asked for
         self._stumbled = ("", 0)  # where in the history what the watch says broke it, and how often
         self._stuck = False
+        self._primed = False  # diffs have something to compare with
         self._audit: asyncio.Task[None] | None = None
         self._wrong = 0  # how many objects an audit found to differ
         self._audit_at = self._next_audit()
@@ -179,6 +181,10 @@ class Informer:
         query = {
             **self._stream.selectors, "resourceVersion": position.version, "allowWatchBookmarks": "true",
         }  # fmt: skip
+        if self._parts.trail and not self._primed:
+            async with self._slots:
+                await prime(self._parts, position.version)
+            self._primed = True
         await self._intake.begin(position)
         inactivity = INACTIVITY_SECONDS if self._intake.bookmarked else None
         watch = self._parts.client.watch(self._stream.path, query, inactivity_seconds=inactivity)
@@ -198,6 +204,8 @@ class Informer:
         started = monotonic()
         heard = False
         async for lines in batches:
+            if self._parts.trail:
+                await self._intake.recall(lines)
             if self._intake.take(lines):
                 self._expired = False
                 self._backoff.reset()  # what is cut after every line still gets on

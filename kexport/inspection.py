@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from kexport.chunks import unpack
 from kexport.errors import ConfigError, DamagedChunkError, JournalError
 from kexport.event import Event
 from kexport.places import Lane
 from kexport.statedir import FILE
-from kexport.store import Store, unpack
+from kexport.store import Store
 
 
 class Stored(NamedTuple):

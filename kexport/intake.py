@@ -13,10 +13,12 @@ from collections.abc import Iterable
 
 from kexport.change import GONE, ChangeType, Known, Metadata, Origin, RawObject
 from kexport.encoder import now
+from kexport.errors import ApiError, ProtocolError
 from kexport.event import Event
 from kexport.lines import decode_bookmark, decode_line, decode_metadata
 from kexport.parts import Parts
 from kexport.places import Position
+from kexport.trail import Told
 
 RECENT = 256  # changes; a server that repeats more than that gets them told again, with the same ids
 EXPIRING = frozenset({"events", "events.events.k8s.io"})
@@ -53,6 +55,19 @@ class Intake:
         self._open_group = position.held
         self._told = await self._parts.journal.known(self._stream.key) if position.held else None
 
+    async def recall(self, lines: Iterable[bytes]) -> None:
+        """Fetch what was told last of the objects that the lines are about; `take` must follow at once."""
+        assert self._parts.trail
+        keys = []
+        try:
+            for line in lines:
+                item = decode_line(line)
+                if item.type != "BOOKMARK":
+                    keys.append(decode_metadata(item.object).key)
+        except (ApiError, ProtocolError):
+            pass  # `take` reads as far, too, and answers it
+        await self._parts.trail.recall(keys)
+
     def take(self, lines: Iterable[bytes]) -> bool:
         """Journal what the lines say; whether they said anything.
 
@@ -80,9 +95,11 @@ class Intake:
                 version = metadata.resourceVersion
         finally:
             if version:
-                self._parts.journal.append(self._stream.key, events, index, self._position(version))
+                told = self._parts.trail.told(events, index) if self._parts.trail else Told(events)
+                position = self._position(version)
+                self._parts.journal.append(self._stream.key, told.events, index, position, told.states)
                 stats = self._parts.stats
-                stats.changes += len(events)
+                stats.changes += len(told.events)
                 stats.version, stats.heard, stats.error = version, time.monotonic(), ""
         return bool(version)
 

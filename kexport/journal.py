@@ -20,8 +20,9 @@ from kexport.cursors import Cursors
 from kexport.disk import RETRY_SECONDS, Disk
 from kexport.errors import ConfigError, JournalError
 from kexport.event import Event
+from kexport.laststates import LastStates
 from kexport.pending import Batch, Pending
-from kexport.places import Lane, Position
+from kexport.places import NO_STATES, Lane, Position, State
 from kexport.recent import Recent
 from kexport.retention import Retention
 from kexport.tables import JournalConfig
@@ -50,6 +51,7 @@ class Journal:
         self._recent = Recent(config.memory_bytes)
         self.retention: Retention
         self.tally = Tally()
+        self.last_states = LastStates(disk, self._pending, self.flush)
         self._news = asyncio.Condition()
 
     @classmethod
@@ -132,16 +134,18 @@ class Journal:
         events: Sequence[Event],
         objects: Mapping[str, Known | None],
         position: Position | None = None,
+        states: Mapping[str, State | None] = NO_STATES,
     ) -> None:
         """Take events with what they change in the index, and the resume position behind them.
 
-        All of it lands in one transaction. Never waits: call `room` between appends.
+        `states` is what was told of objects, for later diffs. All of it lands in one transaction. Never
+        waits: call `room` between appends.
         """
         self.tally.take(stream, events)
         for event in events:
             self._appended += 1
             event.position = self._appended
-        self._pending.add(stream, events, objects, position)
+        self._pending.add(stream, events, objects, position, states)
         if position:
             self.positions[stream] = position
 

@@ -10,6 +10,7 @@ from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.shape import Shaper
 from kexport.telemetry import StreamStats
+from kexport.trail import Trail
 
 
 class Parts(NamedTuple):
@@ -21,3 +22,4 @@ class Parts(NamedTuple):
     encoder: Encoder
     shaper: Shaper
     stats: StreamStats
+    trail: Trail | None = None

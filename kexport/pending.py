@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from math import inf
 from time import monotonic
 from typing import NamedTuple
 
 from kexport.change import Known, StreamKey
 from kexport.cursors import Cursors
 from kexport.event import Event
-from kexport.places import Commit, Lane, Position
+from kexport.places import NO_STATES, Commit, Lane, Position, State
 from kexport.waiting import wait_set
 
 FULL_COMMIT_BYTES = 1 << 20
@@ -38,12 +39,13 @@ class Pending:
         """How many appends there were since the start, …"""
         self.durable = 0
         """… and how many of them are in a finished transaction."""
-        self._gathered_at = 0.0  # when the last transaction that had to be soon was due
+        self._gathered_at = -inf  # when the last transaction that had to be soon was due
         self._wanted = asyncio.Event()
         self._hurry = asyncio.Event()
         self._events: list[Event] = []
         self._objects: dict[StreamKey, dict[str, Known | None]] = {}
         self._positions: dict[StreamKey, Position] = {}
+        self._states: dict[StreamKey, dict[str, State | None]] = {}
 
     def add(
         self,
@@ -51,12 +53,15 @@ class Pending:
         events: Iterable[Event],
         objects: Mapping[str, Known | None],
         position: Position | None,
+        states: Mapping[str, State | None] = NO_STATES,
     ) -> None:
         for event in events:
             self.size += len(event.line)
             self._events.append(event)
         if objects:
             self._objects.setdefault(stream, {}).update(objects)
+        if states:
+            self._states.setdefault(stream, {}).update(states)
         if position:
             self._positions[stream] = position
         self.number += 1
@@ -71,7 +76,7 @@ class Pending:
     @property
     def _urgent(self) -> bool:
         """Whether something waits that lanes or the index want, or somebody who asked."""
-        return bool(self._events or self._objects) or self._hurry.is_set()
+        return bool(self._events or self._objects or self._states) or self._hurry.is_set()
 
     def wake(self) -> None:
         """There is something to write."""
@@ -105,9 +110,9 @@ class Pending:
         """Everything so far, to follow the event at position `last`."""
         self._hurry.clear()
         lines = [event.line for event in self._events]
-        commit = Commit(last, lines, self._positions, self._objects, lanes)
+        commit = Commit(last, lines, self._positions, self._objects, lanes, self._states)
         batch = Batch(commit, self._events, self.size, self.number)
-        self._events, self.size, self._positions, self._objects = [], 0, {}, {}
+        self._events, self.size, self._positions, self._objects, self._states = [], 0, {}, {}, {}
         return batch
 
     def give_back(self, batch: Batch) -> None:
@@ -117,3 +122,5 @@ class Pending:
         self._positions = {**batch.commit.positions, **self._positions}
         for stream, objects in batch.commit.objects.items():
             self._objects[stream] = {**objects, **self._objects.get(stream, {})}
+        for stream, states in batch.commit.states.items():
+            self._states[stream] = {**states, **self._states.get(stream, {})}

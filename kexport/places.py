@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -51,6 +52,16 @@ class Lane(NamedTuple):
     dropped: int = 0
 
 
+class State(NamedTuple):
+    """An object as it was told last: its uid, and its shaped JSON with its managers, as a zstd frame."""
+
+    uid: str
+    data: bytes
+
+
+NO_STATES: Mapping[str, State | None] = MappingProxyType({})
+
+
 class Commit(NamedTuple):
     """What one transaction writes; `lines` follow position `last` of the events before them."""
 
@@ -59,3 +70,4 @@ class Commit(NamedTuple):
     positions: Mapping[StreamKey, Position] = {}
     objects: Mapping[StreamKey, Mapping[str, Known | None]] = {}
     lanes: Mapping[str, Lane] = {}
+    states: Mapping[StreamKey, Mapping[str, State | None]] = {}

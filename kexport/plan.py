@@ -12,6 +12,7 @@ from kexport.discovery import SAME_AS, Catalogue
 from kexport.errors import ConfigError, UnknownResourceError
 from kexport.shape import Path, parse_path
 from kexport.tables import ResourceConfig, TransformConfig
+from kexport.trail import parse_ignored
 
 
 def streams(configs: Iterable[ResourceConfig], catalogue: Catalogue) -> list[Stream]:
@@ -60,7 +61,11 @@ def _of(config: ResourceConfig, resource: Resource, place: str, *, named: bool) 
         "field_selector": config.field_selector,
         "initial": config.initial,
         "deletions": config.deletions,
+        "diff": config.diff if isinstance(config.diff, str) else "full" if config.diff else "",
+        "unchanged": config.unchanged,
+        "ignore": config.ignore,
     }
+    _check_diff(config, place)
     if not config.namespaces:
         return [Stream(**common)]  # type: ignore[arg-type]  # typed above
     if not resource.namespaced:
@@ -73,6 +78,20 @@ def _of(config: ResourceConfig, resource: Resource, place: str, *, named: bool) 
         # Patterns are applied here: one stream for all namespaces follows them as they come and go.
         return [Stream(**common, only_namespaces=tuple(sorted(config.namespaces)))]  # type: ignore[arg-type]
     return [Stream(**common, namespace=name) for name in config.namespaces]  # type: ignore[arg-type]
+
+
+def _check_diff(config: ResourceConfig, place: str) -> None:
+    if not config.diff and config.unchanged == "drop":
+        raise ConfigError(
+            f"{place}.unchanged: only a diff shows that nothing changed; set diff = true as well"
+        )
+    if config.unchanged != "drop" and config.ignore:
+        raise ConfigError(f'{place}.ignore: has a use with unchanged = "drop" only; set that as well')
+    for text in config.ignore:
+        try:
+            parse_ignored(text)
+        except ConfigError as error:
+            raise ConfigError(f"{place}.ignore: {error}") from error
 
 
 def _distinct(streams: Iterable[Stream]) -> list[Stream]:

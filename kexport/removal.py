@@ -9,6 +9,7 @@ from kexport.errors import ApiError, ConnectionLostError
 from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.places import Position, Resync
+from kexport.trail import Told, Trail
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 REASON = "resource-removed"
@@ -25,7 +26,7 @@ async def defined(client: Client, resource: Resource) -> bool | None:
     return True
 
 
-async def retire(stream: Stream, journal: Journal, encoder: Encoder) -> None:
+async def retire(stream: Stream, journal: Journal, encoder: Encoder, trail: Trail | None = None) -> None:
     """Tell the deletion of every object that is left, and forget the stream's place.
 
     The server deletes a resource's objects before the resource, so usually none is left. Until all is told
@@ -43,9 +44,10 @@ async def retire(stream: Stream, journal: Journal, encoder: Encoder) -> None:
         events = [
             encoder.vanished(k, each, change=stream.gone, version=since, time=observed) for k, each in some
         ]
+        objects = {name: None for name, _ in some}
         await journal.room()
-        told = events if stream.deletions == "emit" else []
-        journal.append(key, told, {name: None for name, _ in some}, mark)
+        told = await trail.compare(events, objects) if trail else Told(events)
+        journal.append(key, told.events if stream.deletions == "emit" else (), objects, mark, told.states)
     closing = []
     if since:
         counts = {"added": 0, "modified": 0, "deleted": len(known), "recovered": 0}

@@ -18,6 +18,7 @@ import msgspec
 from kexport.change import RawObject
 from kexport.errors import ConfigError
 from kexport.lines import MAX_DEPTH, flatten
+from kexport.managers import attach
 
 Path = tuple[str, ...]
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -48,9 +49,13 @@ class Shaper:
 
     `resource` is its full name (`secrets`, `deployments.apps`), `key` the redaction key, `drop` the paths
     to leave out. `metadata.managedFields` always goes: it is half of many objects and no part of their state.
+    With `managers` who and when is attached to what is left (`managers.attach`).
     """
 
-    def __init__(self, resource: str, key: bytes, drop: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, resource: str, key: bytes, drop: Sequence[Path] = (), *, managers: bool = False
+    ) -> None:
+        self._managers = managers
         self._drop = (("metadata", "managedFields"), *drop)
         self._secret = resource == "secrets"
         self._key = key
@@ -58,12 +63,19 @@ class Shaper:
     def shape(self, members: RawObject) -> bytes:
         """The object's JSON without what must not be kept; raises msgspec.DecodeError if it isn't JSON."""
         try:
-            members = self._cut(dict(members))
+            kept = self._cut(dict(members))
         except RecursionError:  # so deep that it depends on who calls
-            members = self._cut(_members.decode(flatten(_encoder.encode(members), MAX_DEPTH)))
-        shaped = flatten(_encoder.encode(members), MAX_DEPTH)
+            kept = self._cut(_members.decode(flatten(_encoder.encode(members), MAX_DEPTH)))
+        shaped = flatten(_encoder.encode(kept), MAX_DEPTH)
         # A server that indents would break an event, and with it a chunk, into lines.
-        return msgspec.json.format(shaped, indent=-1) if b"\n" in shaped else shaped
+        shaped = msgspec.json.format(shaped, indent=-1) if b"\n" in shaped else shaped
+        return attach(shaped, members) if self._managers else shaped
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells whether another shaper would make the same of an object; says nothing about the key."""
+        how = repr((self._drop, self._secret)).encode()
+        return hmac.new(self._key, how, hashlib.sha256).hexdigest()
 
     def _cut(self, members: RawObject) -> RawObject:
         if self._secret:

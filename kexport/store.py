@@ -1,39 +1,23 @@
 """What is read from the journal's tables, and written to them.
 
-Everything here is synchronous and runs on the journal's own thread. A row of `chunks` is a zstd frame of
-many events, one JSON a line: a row an event was four times slower. Its key is the position of its *last*
-event, so that "what comes after position N" is one seek.
+Everything here is synchronous and runs on the journal's own thread.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import struct
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
 
 import msgspec
 import zstandard
 
+from kexport import states
 from kexport.change import Known, Resource, StreamKey
+from kexport.chunks import ZSTD, Chunk, cut, seal, unpack
 from kexport.database import SERVED, lane_sum, may_pass, sealed, transaction, unsealed
 from kexport.errors import DamagedChunkError
-from kexport.places import Commit, Lane, Position, Resync
-
-# zstd finds what repeats within its window and a chunk. Where pods of 200 owners take turns, this takes
-# 0.71 times the bytes of 1 MB with level 1's own window (512 KB), in the same time.
-CHUNK_BYTES = 2 << 20
-_ZSTD = zstandard.ZstdCompressionParameters.from_level(1, window_log=21, hash_log=15, write_checksum=True)
-_SEAL = struct.Struct("<IIQI")
-_SEAL_MAGIC = 0x184D2A5B  # a skippable frame: to zstd it says nothing
-
-
-class Chunk(NamedTuple):
-    """Consecutive events as they lie on disk; the last of `lines` is at position `last`."""
-
-    last: int
-    lines: list[bytes]
+from kexport.places import Commit, Lane, Position, Resync, State
 
 
 class Store:
@@ -41,7 +25,7 @@ class Store:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
-        self._zstd = zstandard.ZstdCompressor(compression_params=_ZSTD)
+        self._zstd = zstandard.ZstdCompressor(compression_params=ZSTD)
         self._streams: dict[str, int] = dict(self._db.execute("SELECT key, id FROM streams"))
 
     def close(self) -> None:
@@ -88,6 +72,20 @@ class Store:
         )
         return {key: Known(uid, version) for key, uid, version in rows}
 
+    def states(self, stream: StreamKey, keys: Iterable[str]) -> dict[str, State]:
+        """The last told states of these objects."""
+        return states.read(self._db, self._id(stream), keys)
+
+    def state_keys(self, stream: StreamKey) -> set[str]:
+        """The objects whose last told state is there."""
+        return states.keys(self._db, self._id(stream))
+
+    def _id(self, stream: StreamKey) -> int:
+        """The stream's number; one that another connection registered is looked up."""
+        if stream not in self._streams:
+            self._streams = dict(self._db.execute("SELECT key, id FROM streams"))
+        return self._streams.get(stream, -1)
+
     # -- writing ----------------------------------------------------------------------------------------
 
     def register_streams(self, streams: Iterable[StreamKey], cluster_uid: str) -> None:
@@ -117,6 +115,7 @@ class Store:
         with transaction(self._db):
             self._db.execute("DELETE FROM objects")
             self._db.execute("DELETE FROM served")
+            states.forget(self._db)
             self._db.executemany(
                 "UPDATE streams SET position = ? WHERE key = ?",
                 [(sealed(key, start), key) for key in self._streams],
@@ -132,6 +131,11 @@ class Store:
                 [(name, newest, lane_sum(name, Lane(newest))) for name in lanes],
             )
 
+    def keep_states(self, wanted: Mapping[StreamKey, str]) -> None:
+        """Forget the last told states of other streams, and of those that were shaped otherwise."""
+        with transaction(self._db):
+            states.keep(self._db, {self._streams[key]: shape for key, shape in wanted.items()})
+
     def forget_lanes(self, keep: Iterable[str]) -> list[str]:
         """Drop the places of sinks that are no longer configured; their names."""
         gone = sorted(set(self.lanes()) - set(keep))
@@ -142,8 +146,8 @@ class Store:
     def commit(self, commit: Commit) -> int:
         """Write it all, durably, or nothing; the bytes that the chunks took."""
         frames = [
-            (last, len(lines), _seal(last, len(lines)) + self._zstd.compress(b"\n".join(lines)))
-            for last, lines in _chunks(commit.last, commit.lines)
+            (last, len(lines), seal(last, len(lines)) + self._zstd.compress(b"\n".join(lines)))
+            for last, lines in cut(commit.last, commit.lines)
         ]
         now = time.time()
         with transaction(self._db):
@@ -153,6 +157,8 @@ class Store:
             )
             for stream, objects in commit.objects.items():
                 self._index(self._streams[stream], objects)
+            for stream, told in commit.states.items():
+                states.write(self._db, self._streams[stream], told)
             self._db.executemany(
                 "UPDATE streams SET position = ? WHERE key = ?",
                 [(sealed(key, place), key) for key, place in commit.positions.items()],
@@ -247,34 +253,3 @@ class Store:
                 f"the journal's chunk that ends at event {last} is damaged: {error}", last=last, count=count
             ) from error
         return unpack(last, count, row[0]) if row else None
-
-
-def _seal(last: int, count: int) -> bytes:
-    """Says inside the chunk which events it holds, since the row's own key has no checksum."""
-    return _SEAL.pack(_SEAL_MAGIC, _SEAL.size - 8, last, count)
-
-
-def unpack(last: int, count: int, data: bytes) -> list[bytes]:
-    place = f"the journal's chunk that ends at event {last}"
-    seal = _seal(last, count)
-    try:
-        if data[:4] == seal[:4]:  # a journal of before 0.2 has none
-            if not data.startswith(seal):
-                raise DamagedChunkError(f"{place} holds other events", last=last, count=count)
-            data = data[len(seal) :]
-        lines = zstandard.ZstdDecompressor().decompress(data).split(b"\n")
-    except (zstandard.ZstdError, TypeError, MemoryError) as error:
-        raise DamagedChunkError(f"{place} is damaged: {error}", last=last, count=count) from error
-    if len(lines) != count:
-        raise DamagedChunkError(f"{place} has {len(lines)} of {count} events", last=last, count=count)
-    return lines
-
-
-def _chunks(last: int, lines: Sequence[bytes]) -> Iterable[tuple[int, Sequence[bytes]]]:
-    """Cut `lines`, which follow position `last`, into chunks of about CHUNK_BYTES: (last position, lines)."""
-    start = size = 0
-    for end, line in enumerate(lines, start=1):
-        size += len(line)
-        if size >= CHUNK_BYTES or end == len(lines):
-            yield last + end, lines[start:end]
-            start, size = end, 0

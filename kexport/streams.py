@@ -22,10 +22,12 @@ from kexport.informer import Informer
 from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.parts import Parts
+from kexport.remembered import Remembered
 from kexport.removal import defined, retire
 from kexport.shape import Path, Shaper
 from kexport.tables import Root
 from kexport.telemetry import Stats, StreamStats, get_log
+from kexport.trail import Trail
 from kexport.waiting import end, wait_set
 
 SOON_SECONDS = 2.0  # between two discoveries, however many streams ask for one
@@ -59,6 +61,8 @@ class Streams:
         self._root = root
         self._slots = asyncio.Semaphore(root.cluster.max_snapshots)
         self._running: dict[StreamKey, _Running] = {}
+        self._remembered = Remembered(source.journal.last_states)
+        self._shapes: dict[StreamKey, str] | None = None
         self._absent: dict[StreamKey, float] = {}  # since when discovery lacks it
         self._wanted = asyncio.Event()
         self._one = asyncio.Lock()  # a reload and a discovery may come together
@@ -82,10 +86,13 @@ class Streams:
     async def _adjust(self, root: Root, catalogue: Catalogue) -> None:
         found = plan.make(root.resources, catalogue)
         wanted = {stream.key: stream for stream in found.streams}
-        drops = {key: plan.dropped(root.transforms, each.resource, catalogue) for key, each in wanted.items()}
         self._root, self.catalogue = root, catalogue
         self._tell_waiting(found.waiting)
         absent = self._find_absent()
+        drops = {
+            key: plan.dropped(root.transforms, each.resource, catalogue)
+            for key, each in (wanted | absent).items()
+        }
         await self._stop(key for key in self._running if key not in wanted and key not in absent)
         for key in absent:
             await self._look_after(absent[key])
@@ -94,6 +101,7 @@ class Streams:
             key for key in self._running if key in wanted and self._differs(wanted[key], drops[key])
         )
         await self._source.journal.register(wanted)
+        await self._keep_states(wanted | absent, drops)
         for key, stream in wanted.items():
             if key not in self._running:
                 await self._start(stream, drops[key])
@@ -101,10 +109,7 @@ class Streams:
     def _differs(self, stream: Stream, drop: list[Path]) -> bool:
         running = self._running[stream.key]
         same = running.stream.resource.api_version == stream.resource.api_version
-        selected = (stream.initial, stream.deletions)
-        return (
-            not same or (running.stream.initial, running.stream.deletions) != selected or running.drop != drop
-        )
+        return not same or _told(running.stream) != _told(stream) or running.drop != drop
 
     async def _start(self, stream: Stream, drop: list[Path]) -> None:
         source, key = self._source, stream.key
@@ -119,15 +124,33 @@ class Streams:
         if before != stream.resource:
             await source.journal.serve(key, stream.resource)
         stats = self._stats.streams[key] = StreamStats()
-        shaper = Shaper(stream.resource.full_name, source.redaction_key, drop)
+        shaper = self._shaper(stream, drop)
+        trail = Trail(stream, self._remembered, stats) if stream.diff else None
         informer = Informer(
-            Parts(stream, source.client, source.journal, encoder, shaper, stats),
+            Parts(stream, source.client, source.journal, encoder, shaper, stats, trail),
             identity=source.identity,
             slots=self._slots,
             missing=self._wanted.set,
         )
         task = self._group.create_task(informer.run(), name=f"informer {key}")
         self._running[key] = _Running(stream, drop, task)
+
+    def _shaper(self, stream: Stream, drop: list[Path]) -> Shaper:
+        key = self._source.redaction_key
+        return Shaper(stream.resource.full_name, key, drop, managers=bool(stream.diff))
+
+    async def _keep_states(self, wanted: dict[StreamKey, Stream], drops: dict[StreamKey, list[Path]]) -> None:
+        """What diffs compare with is only kept for streams that want them, and as they are shaped now."""
+        shapes = {
+            key: self._shaper(each, drops[key]).fingerprint for key, each in wanted.items() if each.diff
+        }
+        if shapes == self._shapes:
+            return
+        for key, shape in (self._shapes or {}).items():
+            if shapes.get(key) != shape:
+                self._remembered.forget(key)
+        await self._source.journal.last_states.keep(shapes)
+        self._shapes = shapes
 
     async def _stop(self, keys: Iterable[StreamKey]) -> None:
         """End these informers; their places stay."""
@@ -199,4 +222,10 @@ class Streams:
         await self._stop(key for key in self._running if key == stream.key)
         _log.warning("a resource is not served any more", stream=stream.key)
         await self._source.journal.register([stream.key])
-        await retire(stream, self._source.journal, Encoder(stream, self._source.cluster))
+        trail = Trail(stream, self._remembered, StreamStats()) if stream.diff else None
+        await retire(stream, self._source.journal, Encoder(stream, self._source.cluster), trail)
+
+
+def _told(stream: Stream) -> tuple[object, ...]:
+    """What of its changes is told, and how."""
+    return stream.initial, stream.deletions, stream.diff, stream.unchanged, stream.ignore

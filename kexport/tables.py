@@ -109,6 +109,23 @@ class ResourceConfig(_Table, frozen=True):
         Literal["emit", "skip"],
         Meta(description="Whether deletions become events; skip suits Events, which only expire."),
     ] = "emit"
+    diff: Annotated[
+        bool | Literal["patch"],
+        Meta(
+            description="true: a change also says what was before, what changed (RFC 6902) and who did it;"
+            ' "patch": without what was before.'
+        ),
+    ] = False
+    unchanged: Annotated[
+        Literal["emit", "drop"],
+        Meta(
+            description="With diff: whether modifications of nothing but heartbeats and `ignore` are events."
+        ),
+    ] = "emit"
+    ignore: Annotated[
+        tuple[Annotated[str, Meta(min_length=1)], ...],
+        Meta(description="With unchanged = drop: fields whose changes alone are none: status.hosts[*].seen."),
+    ] = ()
 
 
 class TransformConfig(_Table, frozen=True):

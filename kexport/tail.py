@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
+from kexport import difftext
 from kexport.config import Config, SinkSettings
 from kexport.disk import MEMORY
 from kexport.engine import Engine
@@ -50,6 +51,7 @@ class Options(NamedTuple):
     field_selector: str = ""
     since_now: bool = False
     style: str = "line"
+    diff: bool = False
     coloured: bool = False
 
 
@@ -100,6 +102,7 @@ def _config(options: Options, sink: Sink) -> Config:
             label_selector=options.label_selector,
             field_selector=options.field_selector,
             initial="silent" if options.since_now else "emit",
+            diff=options.diff,
         )
         for name in options.resources
     )
@@ -150,7 +153,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _line_renderer(options: Options) -> _Render:
-    return lambda event: line(event, coloured=options.coloured)
+    def render(event: Event) -> str:
+        changed = difftext.lines(event, coloured=options.coloured) if options.diff else []
+        return "\n".join([line(event, coloured=options.coloured), *changed])
+
+    return render
 
 
 def line(event: Event, *, coloured: bool) -> str:
@@ -186,6 +193,7 @@ def _about_object(event: Event, body: Mapping[str, Any]) -> str:
     elif event.change != "deleted":
         words.append("terminating" if _part(body, "metadata").get("deletionTimestamp") else "")
         words.append(_state(body))
+        words.append(f"by {event.attributes.manager}" if event.attributes.manager else "")
     return " ".join(filter(None, words))
 
 

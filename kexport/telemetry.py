@@ -160,6 +160,8 @@ class StreamStats:
     snapshots: int = 0
     gaps: int = 0
     inferred: int = 0
+    unchanged: int = 0
+    """Modifications in which nothing changed that is worth telling."""
     audits: int = 0
     audit_differences: int = 0
     version: str = ""

@@ -27,7 +27,7 @@ TRACED = {
     str(ROOT / f"{name}.py"): name
     for name in (
         "journal", "store", "database", "disk", "delivery", "cursors", "pending", "retention", "statedir",
-        "recent",
+        "recent", "states", "laststates", "remembered", "trail", "chunks",
     )
 }  # fmt: skip
 

@@ -28,6 +28,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from jsonpatch import apply_patch
 
 from kexport.change import StreamKey
 from kexport.store import Store
@@ -101,7 +102,7 @@ class Rig:
                 "http": {"listen": ""},
                 "cluster": {"name": "test", "url": fake.url, "list_requests_per_second": 10_000},
                 "journal": {"path": str(folder / "state"), "commit_seconds": 0.001},
-                "resources": [{"resource": "configmaps"}],
+                "resources": [{"resource": "configmaps", "diff": True}],
                 "sinks": {"synced": {"type": "synced", "retry": {"min_seconds": 0.01, "max_seconds": 0.05}}},
             }
         )
@@ -188,7 +189,19 @@ class Rig:
         first = {event: place for place, event in enumerate(ids)}
         for events in self.truth.order.values():
             assert events == sorted(events, key=first.__getitem__), "out of order"
+        _follow_each_other(event for event in told if ".object." in event["type"])
         return len(lines) - len(bytes_of)
+
+
+def _follow_each_other(told: Iterable[dict[str, Any]]) -> None:
+    """What an event says was before is what the one before it said."""
+    states: dict[str, Any] = {}
+    for event in told:
+        data, before = event["data"], states.get(event["partitionkey"])
+        assert data.get("previous") == before, f"{event['id']}: another state before"
+        if before:
+            assert apply_patch(before, data["patch"]) == data["object"]
+        states[event["partitionkey"]] = data["object"]
 
 
 def _lines(store: Store) -> Iterable[tuple[int, bytes]]:

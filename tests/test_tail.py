@@ -205,3 +205,23 @@ def test_a_gap_says_what_is_missing(body: dict[str, object], words: str):
     text = line(event, coloured=False)
     assert " gap pods/* 1 " in text
     assert text.endswith(words)
+
+
+async def test_a_diff_shows_each_field_that_changed_and_who_did_it(shell: CommandLine, cluster: FakeCluster):
+    cluster.create(config_map("a") | {"data": {"gone": "x", "text": "one\ntwo\n", "number": "1"}})
+    process = await shell.start("tail", "cm", "--url", cluster.url, "--diff")
+    await read_until(process.stdout, " = ")
+    changed = {"text": "one\n2\n", "number": "2", "e.v-l": "\x1b[2J"}
+    cluster.update(config_map("a", x="y") | {"data": changed})
+    seen = await read_until(process.stdout, "e.v-l")
+    cluster.delete("configmaps", "default", "a")
+    seen += await read_until(process.stdout, " -   ")
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    head, *rows = seen.splitlines()
+    assert " by " in head
+    assert {row.strip() for row in rows[:-1]} == {
+        '- data.gone: "x"', "~ data.text:", "one", "-two", "+2", '~ data.number: "1" → "2"',
+        "+ data['e.v-l']: \"\\u001b[2J\"", '+ metadata.labels: {"x":"y"}',
+    }  # fmt: skip
+    assert rows[-1].split()[1] == "-"

@@ -56,7 +56,7 @@ class Exporter(Child):
         self,
         folder: Path,
         url: str,
-        resources: Sequence[str],
+        resources: Sequence[str | Mapping[str, Any]],
         sinks: Mapping[str, Mapping[str, Any]],
         *,
         transforms: Sequence[Mapping[str, Any]] = (),
@@ -68,7 +68,7 @@ class Exporter(Child):
             "cluster": cluster,
             "journal": {"path": str(folder / "state")},
             "http": {"listen": "127.0.0.1:0"},  # several run side by side
-            "resources": [{"resource": name} for name in resources],
+            "resources": [{"resource": each} if isinstance(each, str) else dict(each) for each in resources],
             "transforms": list(transforms),
             "sinks": {name: dict(settings) for name, settings in sinks.items()},
         }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from tests.bench.child import Cost, StubServer
 from tests.bench.exporting import CONFIGMAPS, EVENTS, PODS, SECRETS, WIDGETS, Bench, Exporter
 from tests.bench.far_ends import FarEnds
 from tests.bench.stub import Served
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 SINKS = ("file", "kafka", "s3", "otlp")
 
 
@@ -41,13 +43,15 @@ def pour(
     sinks: Sequence[str],
     *,
     drop: Sequence[str] = (),
+    entry: Mapping[str, Any] = NOTHING,
 ) -> Outcome:
     """All changes of one resource through a fresh kexport into these sinks."""
     folder = bench.new_folder(served.name)
     settings = {kind: ends.sink(kind, folder) for kind in sinks}
     transforms = [{"resources": ["*"], "drop": list(drop)}] if drop else []
     with StubServer(served) as stub:
-        exporter = Exporter(folder, stub.url, [_name(served)], settings, transforms=transforms)
+        resource = {"resource": _name(served), **entry}
+        exporter = Exporter(folder, stub.url, [resource], settings, transforms=transforms)
         with exporter:
             exporter.wait_delivered(served.changes + 1)  # `synced` is the first event
             seconds = time.monotonic() - stub.state()["opened"][0]
@@ -92,16 +96,18 @@ def journal(bench: Bench, ends: FarEnds) -> None:
 
 
 def cost(bench: Bench, ends: FarEnds) -> None:
-    """What redaction and dropped fields add: the same objects without them are the first row."""
+    """What redaction, dropped fields and diffs add: the same objects without them are the first row."""
     changes = bench.count(100_000)
-    plan: list[tuple[str, Served, list[str]]] = [
-        ("ConfigMaps, 12 values", CONFIGMAPS, []),
-        ("Secrets, 12 values, redacted", SECRETS, []),
-        ("pods", PODS, []),
-        ("pods, status.conditions and one annotation dropped", PODS, _DROPPED),
+    plan: list[tuple[str, Served, dict[str, Any]]] = [
+        ("ConfigMaps, 12 values", CONFIGMAPS, {}),
+        ("Secrets, 12 values, redacted", SECRETS, {}),
+        ("pods", PODS, {}),
+        ("pods, status.conditions and one annotation dropped", PODS, {"drop": _DROPPED}),
+        ("pods, diff", PODS, {"entry": {"diff": True}}),
+        ('pods, diff = "patch"', PODS, {"entry": {"diff": "patch"}}),
     ]
-    for label, served, drop in plan:
-        outcome = pour(bench, ends, served._replace(changes=changes), ["null"], drop=drop)
+    for label, served, more in plan:
+        outcome = pour(bench, ends, served._replace(changes=changes), ["null"], **more)
         bench.rows.add("cost", label, cpu_us=outcome.figures()["cpu_us"])
 
 

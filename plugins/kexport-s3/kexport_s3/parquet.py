@@ -20,7 +20,7 @@ _TIME = "time"
 _ATTRIBUTES = (
     "specversion", "id", "source", "type", "subject", _TIME, "datacontenttype", "partitionkey", "sequence",
     "origin", "cluster", "apiversion", "kind", "resource", "objnamespace", "objname", "resourceversion",
-    "epoch", "rejectedby", "rejectedreason",
+    "epoch", "manager", "managertime", "rejectedby", "rejectedreason",
 )  # fmt: skip
 _REQUIRED = frozenset(_ATTRIBUTES[: _ATTRIBUTES.index("objnamespace")])
 _SCHEMA = pa.schema(
