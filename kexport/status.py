@@ -36,6 +36,7 @@ from kexport.view import View
 STARTED = time.time()
 _MOST_LINES = 40
 _MOST_CHARACTERS = 200
+_OF_COURSE = frozenset({"/metadata/resourceVersion", "/metadata/generation"})  # each change has them
 _json = msgspec.json.Decoder()
 
 
@@ -136,6 +137,7 @@ def _change(seen: Seen) -> dict[str, Any]:
         "time": attributes.time,
         "change": attributes.type.rpartition(".")[2],
         "origin": attributes.origin,
+        "manager": attributes.manager,
         "resource": attributes.resource,
         "key": attributes.subject,
         "version": attributes.resourceversion,
@@ -144,9 +146,10 @@ def _change(seen: Seen) -> dict[str, Any]:
 
 
 def _patch(operations: Iterable[dict[str, Any]]) -> Iterable[str]:
-    """An RFC 6902 patch for reading: a line an operation."""
+    """An RFC 6902 patch for reading: a line an operation, without what every change has."""
     signs = {"add": "+", "remove": "-", "replace": "~"}
-    for number, operation in enumerate(operations):
+    telling = (each for each in operations if each["path"] not in _OF_COURSE)
+    for number, operation in enumerate(telling):
         if number == _MOST_LINES:
             yield "…"
             return

@@ -108,7 +108,7 @@ class Exported:
             "cluster": {"name": "shop <b>", "url": cluster.url, "recover_max_requests": 0},
             "journal": {"path": str(folder / "state")},
             "http": {"listen": f"127.0.0.1:{port}"},
-            "resources": [{"resource": "pods"}],
+            "resources": [{"resource": "pods", "diff": True}],
             "sinks": {
                 "changes": {
                     "type": "file",
@@ -165,6 +165,18 @@ async def streams_in(page: Page, cluster: FakeCluster) -> None:
     await page.until("/[1-9]/.test(document.querySelector('#streams td:nth-child(4)').textContent)")
     first = "document.querySelector('#changes tr td').textContent"
     assert await page.evaluate(first) == "pods default/web-4"
+    cluster.patch("pods", "default", "web-1", {"metadata": {"labels": {"team": HOSTILE}}})
+    row = "[...document.querySelectorAll('#changes tr')].find((row) => row.querySelector('details'))"
+    await page.until(f"{row} !== undefined")
+    assert await page.evaluate(f"[...{row}.cells].slice(1, 4).map((cell) => cell.textContent)") == [
+        "modified",
+        "watch",
+        "kexport-testing",
+    ]
+    await page.evaluate(f"{row}.focus()")
+    await page.press("Enter")
+    lines = await page.evaluate(f"{row}.querySelector('pre').innerText.trim()")
+    assert lines == f'+ /metadata/labels = {{"team":"{HOSTILE}"}}'
     await page.screenshot(PICTURES / "live.png")
 
 
