@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PLUGINS := plugins/kexport-file plugins/kexport-kafka plugins/kexport-otlp plugins/kexport-s3 \
   plugins/examples/kexport-slack plugins/examples/kexport-webhook
 CODE := kexport plugins tests
+# Most tests wait more than they work: two for each of two cores.
+WORKERS ?= 4
 
 .PHONY: help setup demo test live chaos bench lint format clean
 
@@ -34,7 +36,7 @@ demo: setup
 	$(BIN)/kexport demo
 
 test: setup
-	$(BIN)/python -m pytest --ignore=tests/live -q
+	$(BIN)/python -m pytest --ignore=tests/live -q -n $(WORKERS)
 
 live: setup
 	$(BIN)/python -m tests.testbed

@@ -182,7 +182,7 @@ async def test_a_sink_that_never_takes_anything_fails_the_block(exported: Export
         raise TransientError("the store is away")
 
     with pytest.raises(AssertionError, match=r"0 of 1 events are written: .*the store is away"):
-        async with exported(sink_type(never), {}, seconds=0.5):
+        async with exported(sink_type(never), {}, seconds=4):
             pass
 
 
@@ -191,7 +191,7 @@ async def test_waiting_for_more_than_there_is_fails_with_what_there_is(exported:
         pass
 
     with pytest.raises(AssertionError, match=r"1 of 2 events are written: configmaps/\* is watching"):
-        async with exported(sink_type(take), {}, seconds=0.5) as export:
+        async with exported(sink_type(take), {}, seconds=4) as export:
             await export.written(2)
 
 
