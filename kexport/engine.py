@@ -47,7 +47,7 @@ class Engine:
         self._client: Client
         self._journal: Journal
         self._web: Web
-        self._push: Push | None = None
+        self._push: Push
         self._lanes: Lanes | None = None
         self._streams: Streams | None = None
         self._failure: asyncio.Future[None]
@@ -73,8 +73,7 @@ class Engine:
         return None
 
     async def _once(self, stop: asyncio.Event, new_cluster: str) -> None:
-        telemetry = self._config.root.telemetry
-        if telemetry.otlp_endpoint:
+        if self._config.root.telemetry.otlp_endpoint:
             load()  # before anything is open
         self._client = Client(self._config.root.cluster)
         await self._client.open()
@@ -82,7 +81,7 @@ class Engine:
         self._lanes = self._streams = None
         view = View(self.stats, self._journal, lambda: self._config)
         self._web = Web(self._config.root.http, view)
-        self._push = Push(telemetry, view) if telemetry.otlp_endpoint else None
+        self._push = Push(view)
         self._failure = asyncio.get_running_loop().create_future()
         try:
             await self._web.open()
@@ -92,12 +91,12 @@ class Engine:
                 writer = group.create_task(self._journal.run(), name="journal")
                 watchdog = group.create_task(self._fail(), name="lanes")
                 reading = group.create_task(self._read(), name="reading")
-                pushing = [group.create_task(self._push.run(), name="push")] if self._push else []
+                pushing = group.create_task(self._push.run(), name="push")
                 await stop.wait()
                 _log.info("stopping")
                 await end([reading])
                 await self._drain()
-                await end([watchdog, writer, *pushing])
+                await end([watchdog, writer, pushing])
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         finally:
@@ -163,6 +162,8 @@ class Engine:
         assert self._streams
         assert self._lanes
         refuse_unchangeable(self._config.root, config.root)
+        if config.root.telemetry.otlp_endpoint:
+            load()
         self._streams.check(config.root)
         wanted = _wanted(config, self._streams.catalogue)
         await self._lanes.adjust(config, wanted)
@@ -192,8 +193,7 @@ class Engine:
 
     async def _close(self) -> None:
         await self._web.close()
-        if self._push:
-            await self._push.close()
+        await self._push.close()
         self._failure.cancel()
         if self._lanes:
             await self._lanes.end()

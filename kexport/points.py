@@ -45,22 +45,21 @@ class _Sum(NamedTuple):
 class Points:
     """Reads all figures in one go; keeps of each sum when it began, and how much it was."""
 
-    def __init__(self, view: View, attributes: Mapping[str, str]) -> None:
+    def __init__(self, view: View) -> None:
         self._view = view
-        self._attributes = attributes
         self._process = ProcessCollector(registry=None)
         self._sums: dict[_Series, _Sum] = {}
         self._before: dict[_Series, _Sum] = {}
         self._read_at = self._started()
 
-    def read(self) -> sdk.MetricsData:
-        """Every figure as it is now; on the loop on which they change."""
+    def read(self, attributes: Mapping[str, str]) -> sdk.MetricsData:
+        """Every figure as it is now; on the loop on which they change. `attributes` are the resource's."""
         now = time.time_ns()
         self._before, self._sums = self._sums, {}
         metrics = [*self._figures(now), *self._process_metrics(now)]
         self._read_at = now
         scope = sdk.ScopeMetrics(_SCOPE, metrics, schema_url="")
-        return sdk.MetricsData([sdk.ResourceMetrics(self._resource(), [scope], schema_url="")])
+        return sdk.MetricsData([sdk.ResourceMetrics(self._resource(attributes), [scope], schema_url="")])
 
     def _figures(self, now: int) -> Iterator[sdk.Metric]:
         for figure in FIGURES:
@@ -101,7 +100,7 @@ class Points:
                 return int(family.samples[0].value * 1e9)
         return time.time_ns()
 
-    def _resource(self) -> Resource:
+    def _resource(self, attributes: Mapping[str, str]) -> Resource:
         """Whose figures they are; the cluster's name may not be known yet."""
         ours = {
             "service.name": "kexport",
@@ -111,7 +110,7 @@ class Points:
         if self._view.cluster:
             ours["k8s.cluster.name"] = self._view.cluster
         resource = Resource(ours).merge(OTELResourceDetector().detect())
-        return resource.merge(Resource(dict(self._attributes)))
+        return resource.merge(Resource(dict(attributes)))
 
 
 def _metric(name: str, text: str, unit: str, kind: str, points: Iterable[_Point]) -> sdk.Metric:

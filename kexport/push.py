@@ -12,6 +12,7 @@ import asyncio
 import gzip
 import ssl
 from types import ModuleType
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -42,46 +43,64 @@ def load() -> ModuleType:
 
 
 class Push:
-    """`run` until cancelled, then `close`, which sends once more."""
+    """`run` until cancelled, then `close`, which sends once more. Each push is as configured at that time."""
 
-    def __init__(self, config: TelemetryConfig, view: View) -> None:
-        self._config = config
+    def __init__(self, view: View) -> None:
+        self._view = view
         self._stats = view.stats
-        self._module = load()
-        self._points = self._module.Points(view, config.resource_attributes)
-        self._sender = Sender(config)
+        self._points: Any = None  # of a module that may not be there
+        self._sender: Sender | None = None
+
+    @property
+    def _config(self) -> TelemetryConfig:
+        return self._view.config().root.telemetry
 
     async def run(self) -> None:
-        _log.info("metrics are sent over OTLP", url=self._sender.shown, every=self._config.interval_seconds)
         while True:
-            await self.once(self._config.timeout_seconds)
+            if self._config.otlp_endpoint:
+                await self.once(self._config.timeout_seconds)
             await asyncio.sleep(self._config.interval_seconds)
 
     async def once(self, seconds: float) -> None:
         """Read and send; whatever goes wrong is counted, and said when it begins."""
+        sender = await self._current()
         try:
+            module = load()
+            self._points = self._points or module.Points(self._view)
             async with asyncio.timeout(seconds):
-                body = await asyncio.to_thread(self._module.encoded, self._points.read())
-                self._module.check(await self._sender.send(body))
+                data = self._points.read(self._config.resource_attributes)
+                module.check(await sender.send(await asyncio.to_thread(module.encoded, data)))
         except Exception as error:  # noqa: BLE001  (metrics must not end what they are about)
-            self._failed(_told(error, seconds))
+            self._failed(_told(error, seconds), sender.shown)
         else:
             self._stats.pushes += 1
             if self._stats.push_error:
-                _log.info("metrics are accepted again", url=self._sender.shown)
+                _log.info("metrics are accepted again", url=sender.shown)
             self._stats.push_error = ""
 
-    def _failed(self, why: str) -> None:
+    async def _current(self) -> Sender:
+        """What sends as the configuration now has it."""
+        config = self._config
+        if self._sender and self._sender.config == config:
+            return self._sender
+        if self._sender:
+            await self._sender.close()
+        self._sender = Sender(config)
+        _log.info("metrics are sent over OTLP", url=self._sender.shown, every=config.interval_seconds)
+        return self._sender
+
+    def _failed(self, why: str, url: str) -> None:
         self._stats.push_failures += 1
         if not self._stats.push_error:
-            _log.warning("metrics cannot be sent; exporting goes on", url=self._sender.shown, error=why)
+            _log.warning("metrics cannot be sent; exporting goes on", url=url, error=why)
         self._stats.push_error = why
 
     async def close(self) -> None:
         """The last figures, to a far end that answered lately."""
-        if not self._stats.push_error:
+        if self._config.otlp_endpoint and not self._stats.push_error:
             await self.once(min(LAST_SECONDS, self._config.timeout_seconds))
-        await self._sender.close()
+        if self._sender:
+            await self._sender.close()
 
 
 async def probe(config: TelemetryConfig, seconds: float) -> str:
@@ -101,7 +120,7 @@ class Sender:
     """One POST at a time; raises PushError, ConfigError and what aiohttp raises."""
 
     def __init__(self, config: TelemetryConfig) -> None:
-        self._config = config
+        self.config = config
         self._url = config.otlp_endpoint
         if urlsplit(self._url).path in {"", "/"}:
             head, mark, query = self._url.partition("?")
@@ -122,20 +141,20 @@ class Sender:
     def _opened(self) -> aiohttp.ClientSession:
         headers = {
             "User-Agent": f"kexport/{__version__}",
-            **self._config.otlp_headers,
+            **self.config.otlp_headers,
             "Content-Type": _PROTOBUF,
             "Content-Encoding": "gzip",
         }
         return aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(ssl=self._tls()))
 
     def _tls(self) -> ssl.SSLContext | bool:
-        if not self._config.otlp_ca_file:
+        if not self.config.otlp_ca_file:
             return True
         try:
-            return ssl.create_default_context(cafile=self._config.otlp_ca_file)
+            return ssl.create_default_context(cafile=self.config.otlp_ca_file)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
-                f"telemetry.otlp_ca_file: {self._config.otlp_ca_file} cannot be used: {error}"
+                f"telemetry.otlp_ca_file: {self.config.otlp_ca_file} cannot be used: {error}"
             ) from error
 
     async def close(self) -> None:

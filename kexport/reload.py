@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from kexport.config import Config
 from kexport.errors import ConfigError
-from kexport.tables import ClusterConfig, JournalConfig, Root, TelemetryConfig
+from kexport.tables import ClusterConfig, JournalConfig, Root
 from kexport.telemetry import Stats, get_log
 from kexport.waiting import wait_set
 
@@ -21,7 +21,6 @@ _AT_START = {
     "cluster": ClusterConfig.__struct_fields__,
     "journal": JournalConfig.__struct_fields__,
     "http": ("listen",),
-    "telemetry": TelemetryConfig.__struct_fields__,
 }
 FOR_EVER_SECONDS = 86_400.0
 _log = get_log("engine")

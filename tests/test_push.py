@@ -24,7 +24,7 @@ from kexport.journal import Journal
 from kexport.metrics import OPENMETRICS, Metrics, page
 from kexport.points import Points
 from kexport.push import Push
-from kexport.tables import JournalConfig, TelemetryConfig
+from kexport.tables import JournalConfig
 from kexport.telemetry import LaneStats, Stats, StreamStats
 from kexport.testing import FakeCluster, make_event
 from kexport.view import View
@@ -64,7 +64,7 @@ async def still(directory, stats=None, **telemetry):
     telemetry = {"otlp_endpoint": "http://127.0.0.1:1", **telemetry}
     text = toml_of(document(directory, "http://127.0.0.1:1", **telemetry))
     config = parse(text, {"memory": Memory().type()})
-    journal = await Journal.open(JournalConfig(path=":memory:"), lanes=["memory"])
+    journal = await Journal.open(JournalConfig(path=":memory:"), lanes=["memory", "later"])
     try:
         yield View(stats or Stats(), journal, lambda: config)
     finally:
@@ -73,7 +73,7 @@ async def still(directory, stats=None, **telemetry):
 
 def both(view, points):
     """What OTLP and /metrics say at one moment: nothing runs between the two readings."""
-    data, families = points.read(), [*Metrics(view).collect()]
+    data, families = points.read({}), [*Metrics(view).collect()]
     text = page(families, OPENMETRICS).body.decode()
     return sent(unpacked(points_module.encoded(data))), scraped(text), samples(families)
 
@@ -103,7 +103,7 @@ async def test_every_value_is_the_one_that_metrics_says(tmp_path):
         look.cluster.forget()
         await look.cluster.listen()
         await look.exporter.synced(2)
-        pushed, on_page, _ = both(look.view, Points(look.view, {}))
+        pushed, on_page, _ = both(look.view, Points(look.view))
         assert_same(pushed, on_page)
         names = {name for name, _ in pushed}
         assert {"kexport_gaps_total", "kexport_sink_write_seconds_bucket", "kexport_build_info"} <= names
@@ -119,7 +119,7 @@ async def test_every_figure_is_sent_with_its_kind_unit_and_meaning(tmp_path):
         view.journal.tally.gap_times[StreamKey(PODS), "expired", True] = 1.0
         view.journal.tally.snapshots[StreamKey(PODS), "expired"] = 1
         view.journal.tally.take(StreamKey(PODS), [make_event(1)])
-        request = unpacked(points_module.encoded(Points(view, {}).read()))
+        request = unpacked(points_module.encoded(Points(view).read({})))
         found = {metric.name: metric for metric in metrics(request)}
         kinds = {"counter": "sum", "gauge": "gauge", "info": "gauge", "histogram": "histogram"}
         for figure in FIGURES:
@@ -140,7 +140,7 @@ async def test_every_figure_is_sent_with_its_kind_unit_and_meaning(tmp_path):
 
 
 def starts(points, name):
-    request = unpacked(points_module.encoded(points.read()))
+    request = unpacked(points_module.encoded(points.read({})))
     (metric,) = [metric for metric in metrics(request) if metric.name == name]
     return {
         tuple(each.value.string_value for each in point.attributes): point.start_time_unix_nano
@@ -151,7 +151,7 @@ def starts(points, name):
 async def test_a_sum_says_since_when_it_counts(tmp_path):
     stats = Stats({PODS: StreamStats()}, {"memory": LaneStats(written=5)})
     async with still(tmp_path, stats) as view:
-        points = Points(view, {})
+        points = Points(view)
         began = time.time_ns()
         first = starts(points, "kexport_sink_delivered_events")["memory",]
         assert first < began
@@ -170,7 +170,7 @@ async def test_a_sum_says_since_when_it_counts(tmp_path):
 async def test_the_resource_says_whose_figures_they_are(tmp_path, monkeypatch):
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=core,service.name=from-environment")
     async with still(tmp_path) as view:
-        request = unpacked(points_module.encoded(Points(view, {"service.name": "ours"}).read()))
+        request = unpacked(points_module.encoded(Points(view).read({"service.name": "ours"})))
         told = resource(request)
         assert told["service.name"] == "ours"
         assert told["team"] == "core"
@@ -303,19 +303,20 @@ async def test_a_far_end_that_goes_silent_delays_the_end_by_two_seconds_at_most(
 async def test_the_path_is_added_where_there_is_none_and_a_query_is_not_shown(
     tmp_path, endpoint, path, shown
 ):
-    async with receiving() as receiver, still(tmp_path) as view:
-        push = Push(TelemetryConfig(otlp_endpoint=receiver.url + endpoint), view)
+    async with receiving() as receiver, still(tmp_path, otlp_endpoint=receiver.url + endpoint) as view:
+        push = Push(view)
         await push.once(10)
         await push.close()
         assert {*receiver.paths} == {path}
+        assert push._sender
         assert push._sender.shown == receiver.url + shown
         assert view.stats.push_error == ""
 
 
 async def test_a_certificate_file_that_cannot_be_used_is_a_failure_like_others(tmp_path):
-    async with still(tmp_path) as view:
-        absent = str(tmp_path / "absent.pem")
-        push = Push(TelemetryConfig(otlp_endpoint="https://127.0.0.1:1", otlp_ca_file=absent), view)
+    absent = str(tmp_path / "absent.pem")
+    async with still(tmp_path, otlp_endpoint="https://127.0.0.1:1", otlp_ca_file=absent) as view:
+        push = Push(view)
         await push.once(10)
         await push.close()
         assert view.stats.push_error.startswith(f"telemetry.otlp_ca_file: {absent} cannot be used")
@@ -347,6 +348,31 @@ async def test_without_the_extra_it_is_said_what_to_install(tmp_path, monkeypatc
             await exporter.synced()
 
 
+async def test_another_configuration_is_taken_up_while_it_runs(tmp_path, monkeypatch):
+    async with FakeCluster() as cluster, receiving() as first, receiving() as second:
+        whole = document(tmp_path, cluster.url, interval_seconds=1.0)
+        async with Exporter(lambda: toml_of(whole), Memory()) as exporter:
+            await exporter.synced()
+
+            async def reload(**telemetry):
+                before = exporter.engine.stats.reloads
+                whole["telemetry"] = {"interval_seconds": 1.0, **telemetry}
+                exporter.engine.reload()
+                await exporter.look(
+                    lambda: exporter.engine.stats.reloads > before, seconds=20, what=lambda: "no reload"
+                )
+
+            await reload(otlp_endpoint=first.url, otlp_headers={"authorization": "old"})
+            await first.until(1)
+            await reload(otlp_endpoint=second.url, otlp_headers={"authorization": "new"})
+            await second.until(1)
+            assert second.headers[0]["authorization"] == "new"
+            await reload()
+            count = len(second.requests)
+        assert len(second.requests) <= count + 1  # one may have been under way
+        assert first.headers[0]["authorization"] == "old"
+
+
 def test_where_it_is_off_nothing_of_opentelemetry_is_loaded():
     code = "import sys, kexport.engine; sys.exit(any(n.startswith('opentelemetry') for n in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -357,7 +383,7 @@ async def test_where_it_is_off_its_metrics_are_not_there(tmp_path):
     journal = await Journal.open(JournalConfig(path=":memory:"), lanes=["memory"])
     try:
         view = View(Stats(), journal, lambda: config)
-        _, on_page, _ = both(view, Points(view, {}))
+        _, on_page, _ = both(view, Points(view))
         assert not any(name.startswith("kexport_otlp") for name, _ in on_page)
         assert not any(each.what == "metrics over OTLP" for each in checks(view))
     finally:
@@ -390,10 +416,10 @@ async def test_hundreds_of_streams_are_read_in_time(tmp_path):
         event = make_event(1)
         for key in keys:
             view.journal.tally.take(key, [event])
-        points, read, encoded = Points(view, {}), [], []
+        points, read, encoded = Points(view), [], []
         for _ in range(5):
             started = time.perf_counter()
-            data = points.read()
+            data = points.read({})
             read.append(time.perf_counter() - started)
             body = points_module.encoded(data)
             encoded.append(time.perf_counter() - started - read[-1])
