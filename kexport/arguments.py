@@ -12,7 +12,9 @@ from kexport import __version__
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 _EXAMPLES = {
     "run": "  kexport run -c config.toml\n  kexport --log-format json run",
-    "check": "  kexport check -c config.toml\n  kexport check -o json | jq .exit_code",
+    "check": "  kexport check -c config.toml\n  kexport check -o json | jq .exit_code\n"
+    "  kexport check --explain pods/shop/web-1\n"
+    "  kubectl get deploy web -o json | kexport check --explain - --change deleted",
     "status": "  kexport status -c config.toml\n  kexport status -o json | jq .sinks",
     "journal": "  kexport journal ls\n  kexport journal cat --events 17-42 | jq .subject\n"
     "  kexport journal verify",
@@ -65,6 +67,18 @@ def _add_export_commands(commands: _Commands) -> None:
     check.add_argument("-o", "--output", choices=["json"], help="a report for programs")
     check.add_argument(
         "--timeout", type=float, default=15.0, metavar="SECONDS", help="longest wait for one answer (15)"
+    )
+    check.add_argument(
+        "--explain",
+        metavar="OBJECT",
+        help="instead: what becomes of an object (FILE.json, FILE.yaml, -, RESOURCE/NAMESPACE/NAME)",
+    )
+    only = check.add_argument_group("with --explain, the object is taken as part of an event")
+    only.add_argument(
+        "--change", choices=["added", "modified", "deleted", "left"], default="modified", help="(modified)"
+    )
+    only.add_argument(
+        "--origin", choices=["watch", "snapshot", "recovered", "resync"], default="watch", help="(watch)"
     )
     status = _add(commands, "status", "show streams, sinks and journal of the process that runs, or ran")
     _add_config(status)

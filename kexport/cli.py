@@ -16,7 +16,7 @@ from typing import NoReturn, TypeVar
 from kexport.arguments import parser
 from kexport.errors import ConfigError, KexportError
 from kexport.startup import cluster_of, load, loader, set_up_logs
-from kexport.terminal import mask, plain, takes_colour
+from kexport.terminal import lines, mask, takes_colour
 
 T = TypeVar("T")
 DONE, FAILED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 130
@@ -49,7 +49,7 @@ def _attempt(arguments: argparse.Namespace) -> int:
 
 
 def _complain(problem: object, code: int) -> int:
-    print(f"kexport: {plain(str(problem))}", file=sys.stderr)
+    print(f"kexport: {lines(str(problem))}", file=sys.stderr)
     return code
 
 
@@ -81,6 +81,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from kexport import check, findings
 
+    if arguments.explain:
+        return _explain(arguments)
     set_up_logs(arguments, level="ERROR")
 
     async def checked() -> int:
@@ -94,6 +96,23 @@ def _check(arguments: argparse.Namespace) -> int:
         return report.code
 
     return asyncio.run(checked())
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from kexport import explain, explanation
+    from kexport.change import ChangeType, Origin
+
+    found = asyncio.run(
+        explain.ask(
+            load(arguments, level="ERROR"),
+            arguments.explain,
+            change=ChangeType(arguments.change),
+            origin=Origin(arguments.origin),
+            max_wait_seconds=arguments.timeout,
+        )
+    )
+    print(explanation.document(found) if arguments.output else explanation.words(found))
+    return DONE
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
-from kexport import route, statedir
+from kexport import plan, route, statedir
 from kexport.backoff import Backoff
 from kexport.cluster import Cluster, Identity, survey
 from kexport.config import Config
@@ -21,14 +21,13 @@ from kexport.errors import (
     ConnectionLostError,
     NewClusterError,
     ProtocolError,
-    UnknownResourceError,
 )
 from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.lanes import Lanes
 from kexport.push import Push, load
 from kexport.reload import Reload, refuse_unchangeable
-from kexport.route import Wanted
+from kexport.route import Gates, RoutesStats, Wanted
 from kexport.streams import Source, Streams
 from kexport.telemetry import Stats, get_log
 from kexport.view import View
@@ -152,8 +151,9 @@ class Engine:
 
     def _start_lanes(self, cluster: str, catalogue: Catalogue | None) -> None:
         lanes = Lanes(self._journal, self.stats.lanes, cluster=cluster, failed=self._lane_failed)
-        lanes.start(self._config, _wanted(self._config, catalogue))
-        self._lanes = lanes
+        gates = _gates(self._config, catalogue, self.stats.routes)
+        lanes.start(self._config, _wanted(gates))
+        self._lanes, self.stats.routes = lanes, route.counters(gates)
 
     # -- changes while it runs ----------------------------------------------------------------------------
 
@@ -165,8 +165,9 @@ class Engine:
         if config.root.telemetry.otlp_endpoint:
             load()
         self._streams.check(config.root)
-        wanted = _wanted(config, self._streams.catalogue)
-        await self._lanes.adjust(config, wanted)
+        gates = _gates(config, self._streams.catalogue, self.stats.routes)
+        await self._lanes.adjust(config, _wanted(gates))
+        self.stats.routes = route.counters(gates)
         await self._streams.adjust(config.root, self._streams.catalogue)
         self._config = config
 
@@ -174,7 +175,9 @@ class Engine:
         """The server serves something else than before: names in routes may mean something else."""
         assert self._streams
         assert self._lanes
-        self._lanes.want(_wanted(self._config, self._streams.catalogue))
+        gates = _gates(self._config, self._streams.catalogue, self.stats.routes)
+        self._lanes.want(_wanted(gates))
+        self.stats.routes = route.counters(gates)
 
     # -- stop ---------------------------------------------------------------------------------------------
 
@@ -205,20 +208,13 @@ class Engine:
         _log.info("stopped", written=totals)
 
 
-def _wanted(config: Config, catalogue: Catalogue | None) -> dict[str, Wanted]:
-    """What each sink wants; raises ConfigError for a route whose resource can't exist."""
+def _gates(config: Config, catalogue: Catalogue | None, before: RoutesStats) -> dict[str, Gates]:
+    """What stands before each sink; raises ConfigError for a route whose resource can't exist."""
+    return route.gates(config.root.routes, config.sinks, plan.resolver(catalogue), before)
 
-    def resolve(name: str) -> Iterable[str]:
-        if catalogue is None or "*" in name:
-            return [name]
-        try:
-            return [each.full_name for each in catalogue.find(name)]
-        except UnknownResourceError:
-            if not catalogue.may_come(name):
-                raise
-            return [name.lower()]
 
-    return route.filters(config.root.routes, config.sinks, resolve)
+def _wanted(gates: Mapping[str, Gates]) -> dict[str, Wanted]:
+    return {name: each.wants for name, each in gates.items()}
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

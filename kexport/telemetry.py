@@ -192,11 +192,22 @@ class LaneStats:
 
 
 @dataclass(slots=True)
+class RouteStats:
+    """What one route kept from one sink, where no other route gave it; None: it does no such thing."""
+
+    undecided: int | None = None
+    sampled_out: int | None = None
+    rate_limited: int | None = None
+
+
+@dataclass(slots=True)
 class Stats:
     """Every stream's and lane's figures, by stream key and sink name."""
 
     streams: dict[str, StreamStats] = field(default_factory=dict)
     lanes: dict[str, LaneStats] = field(default_factory=dict)
+    routes: dict[tuple[int, str], RouteStats] = field(default_factory=dict)
+    """By the route's number in the configuration, and the sink."""
     waiting: list[str] = field(default_factory=list)
     """Configured resources that the server does not have (yet)."""
     reloads: int = 0

@@ -72,7 +72,7 @@ def test_every_command_of_the_readme_exists() -> None:
 
 
 def test_every_link_inside_the_repository_leads_somewhere() -> None:
-    for page in [*ROOT.glob("*.md"), *ROOT.glob("plugins/**/*.md")]:
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/**/*.md")]:
         if ".venv" in page.parts:
             continue
         for target in re.findall(r"\]\((?!http|#)([^)#]+)", page.read_text(encoding="utf-8")):

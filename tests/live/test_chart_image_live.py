@@ -45,7 +45,7 @@ def test_it_has_the_four_sinks_and_their_extras(container: Container, tmp_path: 
     assert {(each["type"], each["status"]) for each in listed} == {
         (name, "ok") for name in ("file", "kafka", "otlp", "s3")
     }
-    container.run("python3", "-c", "import boto3, grpc, pyarrow", scratch=tmp_path)
+    container.run("python3", "-c", "import boto3, grpc, pyarrow, cel_expr_python.cel", scratch=tmp_path)
 
 
 def test_it_has_no_installer_and_cannot_be_written_to(container: Container, tmp_path: Path) -> None:
