@@ -54,10 +54,10 @@ def _schema(arguments: argparse.Namespace) -> None:
     if arguments.event:
         print(eventschema.text(), end="")
         return
-        found = plugins.load()
+    found = plugins.load()
     for name, problem in found.problems.items():
-        problem = plain(f"plugin {name} could not be loaded, its sinks are left out: {problem}")
-        print(f"kexport: {problem}", file=sys.stderr)
+        text = plain(f"plugin {name} could not be loaded, its sinks are left out: {problem}")
+        print(f"kexport: {text}", file=sys.stderr)
     print(json.dumps(schema.document(found.types.values()), indent=2, ensure_ascii=False))
 
 
