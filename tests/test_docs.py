@@ -44,7 +44,8 @@ def test_the_example_configuration_shows_every_key_and_loads_with_all_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every commented-out key is a real one, with a value that is accepted."""
-    monkeypatch.setenv("KAFKA_PASSWORD", "secret")
+    for variable in re.findall(r"\$\{(\w+)\}", uncommented()):
+        monkeypatch.setenv(variable, "secret")
     loaded = config.parse(uncommented(), plugins.load().types)
     document = tomllib.loads(uncommented())
     for table in ("cluster", "journal", "http"):
