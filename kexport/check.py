@@ -28,9 +28,8 @@ from kexport.errors import (
 from kexport.findings import MAY_PASS, MUST_CHANGE, OK, Finding, Report, count, summary
 from kexport.kube import Client, allowed
 from kexport.lanes import build_sinks
-from kexport.shape import parse_path
 from kexport.sink import Sink
-from kexport.terminal import mask, plain
+from kexport.terminal import lines, mask
 
 REVIEWS_AT_ONCE = 8
 
@@ -56,7 +55,7 @@ class _Checker:
         self.report = Report()
 
     def _note(self, what: str, text: str, code: int = OK, *, warning: bool = False) -> None:
-        finding = Finding(what, plain(mask(text, self._secrets)), code, warning)
+        finding = Finding(what, lines(mask(text, self._secrets)), code, warning)
         self.report.findings.append(finding)
         self.tell(f"{finding.status:<8} {finding.what}: {finding.text}")
 
@@ -102,7 +101,9 @@ class _Checker:
         try:
             self._config = configuration.load(self._path, found.types, absent=found.absent)
         except ConfigError as error:
-            self._note("configuration", f"{error} (all that follows from it was not checked)", MUST_CHANGE)
+            apart = "\n" if "\n" in str(error) else " "
+            rest = "(all that follows from it was not checked)"
+            self._note("configuration", f"{error}{apart}{rest}", MUST_CHANGE)
             return False
         self._secrets = self._config.secrets
         self.report.sinks = {
@@ -188,7 +189,7 @@ class _Checker:
                 self._note(what, text, MUST_CHANGE)
 
     def _other_names(self, catalogue: Catalogue) -> None:
-        """Resources in routes and transforms, and the transforms' paths."""
+        """Resources in routes and transforms."""
         root = self._config.root
         for number, route in enumerate(root.routes):
             for name in route.resources:
@@ -197,8 +198,6 @@ class _Checker:
             for name in transform.resources:
                 if "*" not in name:
                     self._try_name(f"transforms[{number}].resources", catalogue, name)
-            for text in transform.drop:
-                self._try(f"transforms[{number}].drop", parse_path, text)
 
     def _try_name(self, place: str, catalogue: Catalogue, name: str) -> None:
         try:
@@ -206,12 +205,6 @@ class _Checker:
         except ConfigError as error:
             later = isinstance(error, UnknownResourceError) and catalogue.may_come(name)
             self._note(place, str(error), OK if later else MUST_CHANGE, warning=later)
-
-    def _try(self, place: str, read: Callable[[str], object], text: str) -> None:
-        try:
-            read(text)
-        except ConfigError as error:
-            self._note(place, str(error), MUST_CHANGE)
 
     async def _permissions(self, client: Client) -> None:
         """What every stream will ask for; the server is asked once for each resource and namespace."""

@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from kexport.arguments import parser
 from kexport.errors import ConfigError, KexportError
 from kexport.startup import cluster_of, load, loader, set_up_logs
-from kexport.terminal import mask, plain, takes_colour
+from kexport.terminal import lines, mask, takes_colour
 
 T = TypeVar("T")
 DONE, FAILED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 130
@@ -49,7 +50,7 @@ def _attempt(arguments: argparse.Namespace) -> int:
 
 
 def _complain(problem: object, code: int) -> int:
-    print(f"kexport: {plain(str(problem))}", file=sys.stderr)
+    print(f"kexport: {lines(str(problem))}", file=sys.stderr)
     return code
 
 
@@ -81,6 +82,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from kexport import check, findings
 
+    if arguments.explain:
+        return _explain(arguments)
     set_up_logs(arguments, level="ERROR")
 
     async def checked() -> int:
@@ -96,6 +99,23 @@ def _check(arguments: argparse.Namespace) -> int:
     return asyncio.run(checked())
 
 
+def _explain(arguments: argparse.Namespace) -> int:
+    from kexport import explain, explanation
+    from kexport.change import ChangeType, Origin
+
+    found = asyncio.run(
+        explain.ask(
+            load(arguments, level="ERROR"),
+            arguments.explain,
+            change=ChangeType(arguments.change),
+            origin=Origin(arguments.origin),
+            max_wait_seconds=arguments.timeout,
+        )
+    )
+    print(explanation.document(found) if arguments.output else explanation.words(found))
+    return DONE
+
+
 def _status(arguments: argparse.Namespace) -> int:
     from kexport import report
 
@@ -108,6 +128,20 @@ def _journal(arguments: argparse.Namespace) -> int:
 
     root = load(arguments, level="WARNING").root
     return report.journal(root, arguments.what, events=arguments.events, resource=arguments.resource)
+
+
+def _operate(arguments: argparse.Namespace) -> int:
+    from kexport import operating
+
+    print(operating.COMMANDS[arguments.command](arguments, load(arguments, level="WARNING").root))
+    return DONE
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    from kexport import top
+
+    top.top(Path(load(arguments, level="ERROR").root.journal.path))
+    return DONE
 
 
 def _resources(arguments: argparse.Namespace) -> int:
@@ -239,11 +273,15 @@ _COMMANDS = {
     "new-plugin": _new_plugin,
     "plugins": _plugins,
     "rbac": _rbac,
+    "replay": _operate,
     "resources": _resources,
     "run": _run,
     "schema": _schema,
+    "sinks": _operate,
+    "snapshot": _operate,
     "status": _status,
     "tail": _tail,
+    "top": _top,
 }
 
 

@@ -53,7 +53,7 @@ def portions(
     Objects in `without` were recovered: all about them is told.
     """
     observed = now()
-    origin = Origin.SNAPSHOT if first else Origin.RESYNC
+    origin = Origin.SNAPSHOT if first or snapshot.again else Origin.RESYNC
     missing = iter(sorted(item for item in snapshot.missing.items() if item[0] not in without))
     while some := list(islice(missing, PORTION)):
         yield _vanished(some, snapshot, encoder, observed)
@@ -92,8 +92,9 @@ def _present(
                 )
             )
             deleted += 1
-        change = ChangeType.MODIFIED if same else ChangeType.ADDED
+        change = ChangeType.MODIFIED if same and not snapshot.again else ChangeType.ADDED
         events.append(encoder.change(change, metadata, each.object, origin=origin, time=observed))
         index[metadata.key] = metadata.known
-        added, modified = added + (not same), modified + same
+        if each.before != metadata.known:
+            added, modified = added + (not same), modified + same
     return Portion(events, index, added, modified, deleted)

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from kexport import __version__
 from kexport.event import OBJECT
-from kexport.telemetry import Histogram, LaneStats, StreamStats
+from kexport.telemetry import Histogram, LaneStats, RouteStats, StreamStats
 from kexport.view import View, distribution
 
 Labels = tuple[str, ...]
@@ -32,7 +32,7 @@ class Figure(NamedTuple):
     unit: str = ""
 
 
-STREAM, SINK = ("stream",), ("sink",)
+STREAM, SINK, ROUTE = ("stream",), ("sink",), ("route", "sink")
 
 
 def _streams(value: Callable[[StreamStats], float | None]) -> Callable[[View], Reading]:
@@ -49,6 +49,15 @@ def _sinks(value: Callable[[LaneStats], Value | None]) -> Callable[[View], Readi
         for name, stats in view.stats.lanes.items():
             if (number := value(stats)) is not None:
                 yield (name,), number
+
+    return read
+
+
+def _routes(value: Callable[[RouteStats], int | None]) -> Callable[[View], Reading]:
+    def read(view: View) -> Reading:
+        for (number, sink), stats in view.stats.routes.items():
+            if (count := value(stats)) is not None:
+                yield (str(number), sink), count
 
     return read
 
@@ -164,6 +173,10 @@ FIGURES: tuple[Figure, ...] = (
            SINK, _sinks(lambda lane: lane.rejected)),
     Figure("kexport_sink_dropped_events", "counter", "Events lost to the sink: journal overrun or damaged.",
            SINK, _sinks(lambda lane: lane.dropped)),
+    Figure("kexport_sink_skipped_events", "counter", "Events lost to the sink: skipped by an operator.",
+           SINK, _sinks(lambda lane: lane.skipped)),
+    Figure("kexport_sink_parked_events", "counter", "Events stored elsewhere by an operator, not delivered.",
+           SINK, _sinks(lambda lane: lane.parked)),
     Figure("kexport_sink_retries", "counter", "Waits after a write that failed.",
            SINK, _sinks(lambda lane: lane.retries)),
     Figure("kexport_sink_state", "gauge", "1 for the state that the sink is in.",
@@ -176,6 +189,15 @@ FIGURES: tuple[Figure, ...] = (
            SINK, _sinks(lambda lane: _age(lane.succeeded)), "seconds"),
     Figure("kexport_sink_write_seconds", "histogram", "Duration of writes, failed ones included.",
            SINK, _sinks(lambda lane: lane.writes), "seconds"),
+    # What routes keep from a sink; all of it is among the filtered events.
+    Figure("kexport_route_undecided_events", "counter",
+           "Events of objects for which the route's labels or where have no answer, such as a missing field.",
+           ROUTE, _routes(lambda route: route.undecided)),
+    Figure("kexport_route_sampled_out_events", "counter", "Events that the route's sample left out.",
+           ROUTE, _routes(lambda route: route.sampled_out)),
+    Figure("kexport_route_rate_limited_events", "counter",
+           "Events above the route's max_events_per_second; lost to the sink.",
+           ROUTE, _routes(lambda route: route.rate_limited)),
     # The journal.
     Figure("kexport_journal_bytes", "gauge", "Bytes of stored events, compressed.",
            (), _one(lambda view: view.journal.retention.bytes), "bytes"),

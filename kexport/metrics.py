@@ -116,6 +116,8 @@ Beside these stand the `process_*` metrics of prometheus-client (CPU, memory, op
 
 - `stream` is a stream's key, as in the logs and in gap events: `pods/*`, `pods/shop?labels=app=web`. There
   are as many as the configuration names. `sink` is the name of a `[sinks.NAME]` table.
+- `route` is the place of a `[[routes]]` table in the file, from 0, as in messages. A route has those counters
+  whose condition it has; they go up when no other route gave the sink the event either.
 - `type` and `origin` are those of the event; `reason` is that of the gap, up to its first colon.
 - Lag counts from the moment in which a change was observed to the one in which the sink acknowledged it.
   `kexport_sink_lag_seconds` may be up to 0.05 s too high, more for what is long stored, never too low.
