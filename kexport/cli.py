@@ -155,72 +155,10 @@ def _resources(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _plugins(arguments: argparse.Namespace) -> int:
-    from kexport import describe, plugins
+def _author(arguments: argparse.Namespace) -> int:
+    from kexport import authoring
 
-    found, style = plugins.load(), arguments.output or "table"
-    if arguments.settings:
-        print(describe.settings_of(found, arguments.settings, style=style))
-    else:
-        print(describe.plugins(found, style=style, verbose=arguments.verbose))
-    return DONE
-
-
-def _new_plugin(arguments: argparse.Namespace) -> int:
-    import shlex
-
-    from kexport import plugins, scaffold
-
-    made = scaffold.make(arguments.name, arguments.directory.expanduser(), plugins.load())
-    print(
-        f"made {made}: a sink that appends events to a file; the places to edit are marked EDIT\n\n"
-        f"next steps:\n  cd {shlex.quote(str(made))}\n  pip install -e '.[test]'\n  pytest\n  kexport plugins"
-    )
-    return DONE
-
-
-def _migrate(arguments: argparse.Namespace) -> int:
-    from kexport import migration
-
-    draft = migration.migrate(arguments.origin, arguments.file)
-    text = migration.render(draft, arguments.origin, arguments.file)
-    if arguments.output:
-        migration.write(text, arguments.output)
-        print(f"made {arguments.output}; notes on what has no twin: {draft.notes}")
-    else:
-        print(text, end="")
-    return DONE
-
-
-def _schema(arguments: argparse.Namespace) -> int:
-    import json
-
-    from kexport import eventschema, plugins, schema
-
-    if arguments.event:
-        print(eventschema.text(), end="")
-        return DONE
-    found = plugins.load()
-    for name, problem in found.problems.items():
-        _complain(f"plugin {name} could not be loaded, its sinks are left out: {problem}", DONE)
-    print(json.dumps(schema.document(found.types.values()), indent=2, ensure_ascii=False))
-    return DONE
-
-
-def _rbac(arguments: argparse.Namespace) -> int:
-    import yaml
-
-    from kexport import describe, plan, rbac
-
-    root = load(arguments, level="WARNING").root
-    if arguments.offline:
-        catalogue = rbac.assume(root.resources)
-    else:
-        catalogue = asyncio.run(describe.ask(cluster_of(arguments, root.cluster))).catalogue
-    grantee = rbac.Grantee(arguments.name, arguments.namespace, arguments.service_account or arguments.name)
-    streams = plan.streams(root.resources, catalogue)
-    manifests = rbac.manifests(streams, grantee, identity=not root.cluster.name)
-    print(yaml.safe_dump_all(manifests, sort_keys=False, explicit_start=True), end="")
+    authoring.COMMANDS[arguments.command](arguments)
     return DONE
 
 
@@ -269,14 +207,14 @@ _COMMANDS = {
     "check": _check,
     "demo": _demo,
     "journal": _journal,
-    "migrate": _migrate,
-    "new-plugin": _new_plugin,
-    "plugins": _plugins,
-    "rbac": _rbac,
+    "migrate": _author,
+    "new-plugin": _author,
+    "plugins": _author,
+    "rbac": _author,
     "replay": _operate,
     "resources": _resources,
     "run": _run,
-    "schema": _schema,
+    "schema": _author,
     "sinks": _operate,
     "snapshot": _operate,
     "status": _status,

@@ -10,13 +10,14 @@ from itertools import chain
 import msgspec
 
 from kexport import snapshot as snapshots
-from kexport.change import GONE, Known, Origin
+from kexport.change import GONE, Known, Origin, is_version
 from kexport.diff import portions
 from kexport.errors import ApiError
 from kexport.event import Event
+from kexport.history import History, UnreadableError
 from kexport.parts import Parts
 from kexport.places import Position, Resync
-from kexport.recovery import Recovery
+from kexport.recovery import Recovery, begins, recoverable
 from kexport.snapshot import Snapshot
 from kexport.telemetry import get_log
 from kexport.trail import Told
@@ -53,19 +54,38 @@ class Comparison:
                 known = {key: Known(each.uid, "") for key, each in known.items()}
             directory, again = parts.journal.directory, resync.reason == REQUESTED
             with Snapshot(parts.stream, parts.shaper, known, directory=directory, again=again) as snapshot:
-                newest = await self._list(snapshot, at=resync.at)
+                oldest = await self._oldest(resync)
+                newest = await self._list(snapshot, at=oldest or resync.at)
                 if newest and snapshot.older:
                     raise SetBackError
                 stats.snapshots += 1
-                recovery = Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper)
-                if recovery.possible:
-                    stats.state = "recovering"
-                    await recovery.run()
-                    stats.recovery_requests += recovery.requests
-                await self._emit(snapshot, resync, recovery, epoch)
+                with Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper) as recovery:
+                    if recovery.possible and not oldest:
+                        stats.state = "recovering"
+                        await recovery.run()
+                        stats.recovery_requests += recovery.requests
+                    await self._emit(snapshot, resync, recovery, epoch)
                 objects = snapshot.objects
         stats.synced, stats.error = True, ""
         return objects
+
+    async def _oldest(self, resync: Resync) -> str:
+        """Where etcd's history begins, if it begins inside the gap; else "".
+
+        Up to there nothing can be read back, so that is inferred; the watch is tried from there, and what
+        followed is a gap of its own, in which nothing is lost.
+        """
+        if not recoverable(resync):
+            return ""
+        history, first = History(self._parts.stream, self._parts.client), int(begins(resync)) + 1
+        try:
+            high = int(resync.at) if is_version(resync.at) else await history.newest()
+            oldest = await history.oldest(first, high) if high > first else first
+        except UnreadableError as error:
+            self._log.info("nobody knows where the history begins", why=error)
+            return ""
+        self._parts.stats.recovery_requests += history.requests
+        return str(oldest) if oldest > first else ""
 
     async def _list(self, snapshot: Snapshot, *, at: str) -> bool:
         """Fill the snapshot, exactly at a version if that can be; whether it is the newest state instead."""
@@ -85,7 +105,8 @@ class Comparison:
         journal, encoder, trail = self._parts.journal, self._parts.encoder, self._parts.trail
         resync = msgspec.structs.replace(resync, unscanned=resync.unscanned or not recovery.covered)
         first = not resync.since
-        inferred = portions(snapshot, encoder, first=first, without=recovery.whole)
+        snapshot.rebase(recovery.told)
+        inferred = portions(snapshot, encoder, first=first)
         for portion in chain(recovery.portions(encoder), inferred):
             marker = None
             if resync.reason != "initial":

@@ -248,10 +248,12 @@ class Lane:
         until = self._journal.lane(self.name).cursor
         if await self._tell_gap("journal-full", dropped=dropped, until=until):
             self._journal.told(self.name, dropped)
+            self._stats.dropped += dropped  # until here the journal counted them: see View.dropped
 
     async def _tell_damaged(self, error: DamagedChunkError) -> None:
         """Stored events can't be read any more (a bad disk): said, and gone past; waiting won't mend them."""
         self._log.error("events in the journal cannot be read any more", error=error, events=error.count)
+        self._stats.dropped += error.count
         await self._tell_gap("journal-damaged", dropped=error.count, until=error.last)
         self._move_to(error.last)
 
@@ -259,10 +261,7 @@ class Lane:
         """Whether it was told: not where the place was set back meanwhile."""
         gap = dropped_events(self._cluster, self.name, reason=reason, dropped=dropped, until=until)
         await self._deliver([gap])
-        if self._set_back:
-            return False
-        self._stats.dropped += dropped
-        return True
+        return not self._set_back
 
     # -- life cycle ---------------------------------------------------------------------------------------
 

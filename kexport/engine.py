@@ -26,6 +26,7 @@ from kexport.errors import (
 from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.lanes import Lanes
+from kexport.push import Push, load
 from kexport.reload import Reload, refuse_unchangeable
 from kexport.route import Gates, RoutesStats, Wanted
 from kexport.steering import Steering
@@ -47,6 +48,7 @@ class Engine:
         self._client: Client
         self._journal: Journal
         self._web: Web
+        self._push: Push
         self._lanes: Lanes | None = None
         self._streams: Streams | None = None
         self._failure: asyncio.Future[None]
@@ -72,6 +74,8 @@ class Engine:
         return None
 
     async def _once(self, stop: asyncio.Event, new_cluster: str) -> None:
+        if self._config.root.telemetry.otlp_endpoint:
+            load()  # before anything is open
         self._client = Client(self._config.root.cluster)
         await self._client.open()
         self._journal = await Journal.open(self._config.root.journal, lanes=list(self._config.sinks))
@@ -79,6 +83,7 @@ class Engine:
         view = View(self.stats, self._journal, lambda: self._config)
         self._web = Web(self._config.root.http, view)
         steering = Steering(view, lanes=lambda: self._lanes, streams=lambda: self._streams)
+        self._push = Push(view)
         self._failure = asyncio.get_running_loop().create_future()
         try:
             await self._web.open()
@@ -88,12 +93,13 @@ class Engine:
                 writer = group.create_task(self._journal.run(), name="journal")
                 watchdog = group.create_task(self._fail(), name="lanes")
                 reading = group.create_task(self._read(), name="reading")
+                pushing = group.create_task(self._push.run(), name="push")
                 await stop.wait()
                 _log.info("stopping")
                 await end([reading])
                 self._streams = None
                 await self._drain()
-                await end([watchdog, writer])
+                await end([watchdog, writer, pushing])
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         finally:
@@ -160,6 +166,8 @@ class Engine:
         assert self._streams
         assert self._lanes
         refuse_unchangeable(self._config.root, config.root)
+        if config.root.telemetry.otlp_endpoint:
+            load()
         self._streams.check(config.root)
         gates = _gates(config, self._streams.catalogue, self.stats.routes)
         await self._lanes.adjust(config, _wanted(gates))
@@ -192,6 +200,7 @@ class Engine:
 
     async def _close(self) -> None:
         await self._web.close()
+        await self._push.close()
         self._failure.cancel()
         if self._lanes:
             await self._lanes.end()

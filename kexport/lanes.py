@@ -83,8 +83,8 @@ class Lanes:
         sinks = build_sinks(changed, self._cluster)
         for name in [name for name in self._running if name not in config.sinks]:
             await self._stop(name)
+            del self._stats[name]  # first: who has figures has a place in the journal
             await self._journal.remove_lane(name)
-            del self._stats[name]
             _log.info("sink removed", sink=name)
         for name, settings in changed.items():
             if name in self._running:

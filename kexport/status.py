@@ -37,6 +37,7 @@ from kexport.view import View
 STARTED = time.time()
 _MOST_LINES = 40
 _MOST_CHARACTERS = 200
+_OF_COURSE = frozenset({"/metadata/resourceVersion", "/metadata/generation"})  # each change has them
 _json = msgspec.json.Decoder()
 
 
@@ -110,7 +111,7 @@ def _sink(view: View, name: str, lane: LaneStats) -> dict[str, Any]:
         "delivered": lane.written,
         "filtered": lane.filtered,
         "rejected": lane.rejected,
-        "dropped": lane.dropped,
+        "dropped": view.dropped(name),
         "skipped": lane.skipped,
         "parked": lane.parked,
         "retries": lane.retries,
@@ -140,6 +141,7 @@ def _change(seen: Seen) -> dict[str, Any]:
         "time": attributes.time,
         "change": attributes.type.rpartition(".")[2],
         "origin": attributes.origin,
+        "manager": attributes.manager,
         "resource": attributes.resource,
         "key": attributes.subject,
         "version": attributes.resourceversion,
@@ -148,9 +150,10 @@ def _change(seen: Seen) -> dict[str, Any]:
 
 
 def _patch(operations: Iterable[dict[str, Any]]) -> Iterable[str]:
-    """An RFC 6902 patch for reading: a line an operation."""
+    """An RFC 6902 patch for reading: a line an operation, without what every change has."""
     signs = {"add": "+", "remove": "-", "replace": "~"}
-    for number, operation in enumerate(operations):
+    telling = (each for each in operations if each["path"] not in _OF_COURSE)
+    for number, operation in enumerate(telling):
         if number == _MOST_LINES:
             yield "…"
             return

@@ -221,3 +221,7 @@ class Stats:
     reload_error: str = ""
     """Why the newest configuration was refused; "" when it is in force."""
     reloaded_at: float = field(default_factory=time.time)
+    pushes: int = 0
+    push_failures: int = 0
+    push_error: str = ""
+    """Why the newest push of the metrics failed; "" when it did not."""

@@ -44,8 +44,8 @@ def test_the_example_configuration_shows_every_key_and_loads_with_all_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every commented-out key is a real one, with a value that is accepted."""
-    for variable in re.findall(r"\$\{(\w+)\}", uncommented()):
-        monkeypatch.setenv(variable, "secret")
+    monkeypatch.setenv("KAFKA_PASSWORD", "secret")
+    monkeypatch.setenv("OTLP_TOKEN", "secret")
     loaded = config.parse(uncommented(), plugins.load().types)
     document = tomllib.loads(uncommented())
     for table in ("cluster", "journal", "http"):
@@ -120,6 +120,16 @@ def test_every_command_that_is_named_is_one_and_every_one_is_in_the_readme() -> 
     }
     assert {each for each in used if each[1] not in known} == set()
     assert {word for page, word in used if page == "README.md"} == known
+
+
+def test_every_command_in_the_page_about_operating_can_be_given() -> None:
+    from kexport.arguments import parser  # noqa: PLC0415
+
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\$ kexport (.+)$", page, flags=re.MULTILINE)
+    assert {command.split()[0] for command in commands} >= {"snapshot", "replay", "sinks"}
+    for command in commands:
+        assert parser().parse_args(command.split()).command == command.split()[0]
 
 
 def test_the_python_of_the_guide_tells_what_has_been_seen() -> None:

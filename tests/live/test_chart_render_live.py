@@ -174,6 +174,10 @@ def config_with(**changes: Any) -> dict[str, Any]:
         (config_with(sinks={"a": {"batch": {"max_events": 0}}}), "/config/sinks/a/batch/max_events"),
         (config_with(sinks={"a": {"type": "kafak"}}), 'no sink type "kafak", only file, kafka, otlp, s3'),
         (config_with(sinks={"a": {"password": "hunter2"}}), "sinks.a.password: would stand in a ConfigMap"),
+        (
+            config_with(telemetry={"otlp_headers": {"authorization": "Bearer hunter2"}}),
+            "config.telemetry.otlp_headers.authorization: would stand in a ConfigMap",
+        ),
         (config_with(http={"listen": "127.0.0.1:9273"}), "config.http.listen: the probes cannot reach"),
         (config_with(journal={"path": "state"}), '"state" is not on the volume'),
         (config_with(shutdown_seconds=45), "terminationGracePeriodSeconds: 45 is not longer"),

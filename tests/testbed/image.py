@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.testbed import packages
 from tests.testbed.cache import BuildError, cache_folder, locked
 
 ROOT = Path(__file__).parents[2]
@@ -30,17 +31,7 @@ def provide_tools() -> None:
     """See to what a build needs: on Debian it is installed; raises BuildError where that cannot be."""
     if os.geteuid() != 0:
         raise BuildError("the image can only be built by root: buildah mounts its files")
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
-    if not missing:
-        return
-    if shutil.which("apt-get") is None:
-        raise BuildError(f"the image needs {', '.join(missing)}: install them")
-    print(f"installing {', '.join(missing)}", flush=True)
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode:
-        raise BuildError(f"the image needs {', '.join(missing)}, and apt-get fails: {done.stderr[-500:]}")
+    packages.provide(_TOOLS, what="the image")
 
 
 class Image:
