@@ -405,6 +405,7 @@ async def test_the_command_prints_or_makes_a_file_and_never_writes_over_one(shel
     assert (code, err) == (0, "")
     assert out.startswith(f"# Made by kexport migrate {KEE} from events.yaml.\n")
     assert tomllib.loads(out)["cluster"] == {"name": "prod-eu"}
+    assert "\n# Conditions (where) are CEL, which needs the extra kexport[cel].\n" in out
     code, told, _ = await shell.run("migrate", KEE, sample, "-o", "made.toml")
     assert code == 0
     assert re.fullmatch(r"made made\.toml; notes on what has no twin: \d+\n", told)
