@@ -25,7 +25,7 @@ from kexport.metrics import OPENMETRICS, Metrics, page
 from kexport.points import Points
 from kexport.push import Push
 from kexport.tables import JournalConfig
-from kexport.telemetry import LaneStats, Stats, StreamStats
+from kexport.telemetry import LaneStats, RouteStats, Stats, StreamStats
 from kexport.testing import FakeCluster, make_event
 from kexport.view import View
 from tests.exporter import Exporter, Memory, toml_of
@@ -113,6 +113,7 @@ async def test_every_value_is_the_one_that_metrics_says(tmp_path):
 async def test_every_figure_is_sent_with_its_kind_unit_and_meaning(tmp_path):
     lane = LaneStats(succeeded=1.0)
     stats = Stats({PODS: StreamStats(bookmark=1.0, watched=1.0)}, {"memory": lane})
+    stats.routes[0, "memory"] = RouteStats(undecided=1, sampled_out=2, rate_limited=3)
     async with still(tmp_path, stats) as view:
         lane.writes.observe(0.003)
         view.journal.tally.gaps[StreamKey(PODS), "expired"] = 1
