@@ -14,6 +14,7 @@ from kexport import plan, route, statedir
 from kexport.backoff import Backoff
 from kexport.cluster import Cluster, Identity, survey
 from kexport.config import Config
+from kexport.control import Control
 from kexport.discovery import Catalogue
 from kexport.errors import (
     ApiError,
@@ -28,6 +29,7 @@ from kexport.lanes import Lanes
 from kexport.push import Push, load
 from kexport.reload import Reload, refuse_unchangeable
 from kexport.route import Gates, RoutesStats, Wanted
+from kexport.steering import Steering
 from kexport.streams import Source, Streams
 from kexport.telemetry import Stats, get_log
 from kexport.view import View
@@ -80,13 +82,14 @@ class Engine:
         self._lanes = self._streams = None
         view = View(self.stats, self._journal, lambda: self._config)
         self._web = Web(self._config.root.http, view)
+        steering = Steering(view, lanes=lambda: self._lanes, streams=lambda: self._streams)
         self._push = Push(view)
         self._failure = asyncio.get_running_loop().create_future()
         try:
             await self._web.open()
             if new_cluster:
                 await self._journal.begin_anew(new_cluster, "new-cluster")
-            async with asyncio.TaskGroup() as group:
+            async with Control(self._journal.directory, steering.answer), asyncio.TaskGroup() as group:
                 writer = group.create_task(self._journal.run(), name="journal")
                 watchdog = group.create_task(self._fail(), name="lanes")
                 reading = group.create_task(self._read(), name="reading")
@@ -94,6 +97,7 @@ class Engine:
                 await stop.wait()
                 _log.info("stopping")
                 await end([reading])
+                self._streams = None
                 await self._drain()
                 await end([watchdog, writer, pushing])
         except BaseExceptionGroup as errors:

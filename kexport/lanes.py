@@ -11,6 +11,7 @@ from kexport.delivery import Lane
 from kexport.errors import ConfigError
 from kexport.journal import Journal
 from kexport.route import Wanted
+from kexport.settings import nearest
 from kexport.sink import Sink, SinkContext
 from kexport.telemetry import LaneStats, get_log
 from kexport.waiting import end
@@ -93,6 +94,12 @@ class Lanes:
             self._start(settings, sinks[name], wanted[name], lasting=True)
             _log.info("sink started anew", sink=name)
         self.want(wanted)
+
+    def find(self, name: str) -> Lane:
+        """The lane of this sink; raises ConfigError."""
+        if running := self._running.get(name):
+            return running.lane
+        raise ConfigError(f"no sink named {name!r}{nearest(name, self._running)}")
 
     def want(self, wanted: Mapping[str, Wanted]) -> None:
         """Each lane delivers, from here on, what its routes want."""

@@ -9,7 +9,8 @@ shown by their names.
   `gaps`, `inferred`, `heard_seconds`, `bookmark_seconds`
 - `waiting[]`: configured resources that the server does not have (yet)
 - `sinks[]`: `name`, `type`, `state`, `error`, `lag_events`, `lag_seconds`, `journal_share` (how much of what
-  is stored this sink still wants, 0 to 1), `delivered`, `filtered`, `rejected`, `dropped`, `retries`,
+  is stored this sink still wants, 0 to 1), `delivered`, `filtered`, `rejected`, `dropped`, `skipped`,
+  `parked`, `retries`, `held` (`position` and `id` of the event that it waits to deliver after trouble),
   `success_seconds`
 - `journal`: `bytes`, `max_bytes`, `events`, `oldest_seconds`, `failing` ("" or why), `full`
 - `config`: `reloads`, `failures`, `error`, `loaded`
@@ -111,7 +112,10 @@ def _sink(view: View, name: str, lane: LaneStats) -> dict[str, Any]:
         "filtered": lane.filtered,
         "rejected": lane.rejected,
         "dropped": view.dropped(name),
+        "skipped": lane.skipped,
+        "parked": lane.parked,
         "retries": lane.retries,
+        "held": {"position": lane.held_at, "id": lane.held_id} if lane.held_at else None,
         "success_seconds": _age(lane.succeeded),
     }
 

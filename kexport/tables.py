@@ -34,10 +34,10 @@ class ClusterConfig(_Table, frozen=True):
     ] = 4
     recover_max_requests: Annotated[
         int, Meta(ge=0, description="Most requests to read a stream's gap back from history; 0: don't.")
-    ] = 60_000
+    ] = 100_000
     recover_max_seconds: Annotated[
         float, Meta(ge=0, description="How long a stream's gap may be read back from history.")
-    ] = 120.0
+    ] = 240.0
     recover_scan_revisions: Annotated[
         int,
         Meta(ge=0, description="Most versions of a gap that are looked at for short-lived objects."),

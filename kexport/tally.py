@@ -109,6 +109,7 @@ class Tally:
             if attributes.type in _WORDS:
                 reason = self._take_gap(stream, event)
             elif attributes.type == SYNCED:
+                reason = event.data["object"].get("reason", reason)
                 self.snapshots[stream, reason] += 1
         for event in events[-RECENT_EVENTS:]:
             line = event.line if len(event.line) <= RECENT_BYTES else b""

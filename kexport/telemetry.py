@@ -183,7 +183,13 @@ class LaneStats:
     filtered: int = 0
     rejected: int = 0
     dropped: int = 0
+    skipped: int = 0
+    parked: int = 0
+    """Given up by an operator; parked ones were stored elsewhere before."""
     retries: int = 0
+    held_at: int = 0
+    """The position of the event that the lane waits to deliver after trouble; 0 while there is none."""
+    held_id: str = ""
     cursor: int = 0
     succeeded: float = 0.0
     """When a write was last acknowledged (monotonic); 0 before the first."""
