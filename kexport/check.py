@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kexport import config as configuration
-from kexport import plan, plugins, statedir
+from kexport import plan, plugins, push, statedir
 from kexport.change import Resource
 from kexport.cluster import Cluster, survey
 from kexport.config import Config
@@ -25,12 +25,11 @@ from kexport.errors import (
     KexportError,
     UnknownResourceError,
 )
-from kexport.findings import MAY_PASS, MUST_CHANGE, OK, Finding, Report, count, summary
+from kexport.findings import MAY_PASS, MUST_CHANGE, OK, Finding, Report, count, summary, where
 from kexport.kube import Client, allowed
 from kexport.lanes import build_sinks
-from kexport.shape import parse_path
 from kexport.sink import Sink
-from kexport.terminal import mask, plain
+from kexport.terminal import lines, mask
 
 REVIEWS_AT_ONCE = 8
 
@@ -56,7 +55,7 @@ class _Checker:
         self.report = Report()
 
     def _note(self, what: str, text: str, code: int = OK, *, warning: bool = False) -> None:
-        finding = Finding(what, plain(mask(text, self._secrets)), code, warning)
+        finding = Finding(what, lines(mask(text, self._secrets)), code, warning)
         self.report.findings.append(finding)
         self.tell(f"{finding.status:<8} {finding.what}: {finding.text}")
 
@@ -77,6 +76,8 @@ class _Checker:
         name = self._config.root.cluster.name or (cluster.uid if cluster else "") or "unknown"
         for sink in self._config.sinks:
             await self._sink(sink, name)
+        if self._config.root.telemetry.otlp_endpoint:
+            await self._telemetry()
 
     # -- this side ----------------------------------------------------------------------------------------
 
@@ -102,7 +103,9 @@ class _Checker:
         try:
             self._config = configuration.load(self._path, found.types, absent=found.absent)
         except ConfigError as error:
-            self._note("configuration", f"{error} (all that follows from it was not checked)", MUST_CHANGE)
+            apart = "\n" if "\n" in str(error) else " "
+            rest = "(all that follows from it was not checked)"
+            self._note("configuration", f"{error}{apart}{rest}", MUST_CHANGE)
             return False
         self._secrets = self._config.secrets
         self.report.sinks = {
@@ -188,7 +191,7 @@ class _Checker:
                 self._note(what, text, MUST_CHANGE)
 
     def _other_names(self, catalogue: Catalogue) -> None:
-        """Resources in routes and transforms, and the transforms' paths."""
+        """Resources in routes and transforms."""
         root = self._config.root
         for number, route in enumerate(root.routes):
             for name in route.resources:
@@ -197,8 +200,6 @@ class _Checker:
             for name in transform.resources:
                 if "*" not in name:
                     self._try_name(f"transforms[{number}].resources", catalogue, name)
-            for text in transform.drop:
-                self._try(f"transforms[{number}].drop", parse_path, text)
 
     def _try_name(self, place: str, catalogue: Catalogue, name: str) -> None:
         try:
@@ -206,12 +207,6 @@ class _Checker:
         except ConfigError as error:
             later = isinstance(error, UnknownResourceError) and catalogue.may_come(name)
             self._note(place, str(error), OK if later else MUST_CHANGE, warning=later)
-
-    def _try(self, place: str, read: Callable[[str], object], text: str) -> None:
-        try:
-            read(text)
-        except ConfigError as error:
-            self._note(place, str(error), MUST_CHANGE)
 
     async def _permissions(self, client: Client) -> None:
         """What every stream will ask for; the server is asked once for each resource and namespace."""
@@ -223,7 +218,7 @@ class _Checker:
                 verbs = [
                     verb for verb in ("list", "watch") if not await allowed(client, verb, resource, namespace)
                 ]
-            what = f"{resource.full_name} {_where(resource, namespace)}"
+            what = f"{resource.full_name} {where(resource, namespace)}"
             if verbs:
                 return f"may not {' or '.join(verbs)} {what}; grant it: {self._grant}", MUST_CHANGE
             return f"may list and watch {what}", OK
@@ -266,6 +261,12 @@ class _Checker:
             self.report.stuck |= isinstance(error, TimeoutError)
             self._note(place, f"does not close: {type(error).__name__}: {error}", warning=True)
 
+    async def _telemetry(self) -> None:
+        try:
+            self._note("telemetry", await push.probe(self._config.root.telemetry, self._seconds))
+        except KexportError as error:
+            self._note("telemetry", str(error), _code(error))
+
 
 def _code(error: BaseException) -> int:
     """Whether it may pass by itself, or somebody has to change something."""
@@ -280,12 +281,6 @@ def _place(message: str, place: str) -> tuple[str, str]:
     """An error's own place, if it names one within this place, and the rest of it."""
     own, colon, rest = message.partition(": ")
     return (own, rest) if colon and own.startswith(place) else (place, message)
-
-
-def _where(resource: Resource, namespace: str | None) -> str:
-    if namespace:
-        return f"in namespace {namespace}"
-    return "in all namespaces" if resource.namespaced else "in the cluster"
 
 
 def _share(name: str, config: Config) -> str:

@@ -23,6 +23,8 @@ from kexport.telemetry import get_log
 from kexport.trail import Told
 
 ROLLBACK = "rollback"
+REQUESTED = "requested"
+"""An operator wants everything told again: where the watch stands, nothing is lost by it."""
 
 
 class SetBackError(Exception):
@@ -38,8 +40,11 @@ class Comparison:
         self._slots = slots
         self._log = get_log("informer", stream=self._key)
 
-    async def run(self, resync: Resync, *, epoch: int) -> None:
-        """Until the journal has it all; raises what the listing raises, and SetBackError."""
+    async def run(self, resync: Resync, *, epoch: int) -> int:
+        """Until the journal has it all; how many objects there are.
+
+        Raises what the listing raises, and SetBackError.
+        """
         parts, stats = self._parts, self._parts.stats
         async with self._slots:
             stats.state = "listing"
@@ -47,8 +52,8 @@ class Comparison:
             if resync.reason == ROLLBACK:
                 # A version may stand for something else now: nothing counts as unchanged.
                 known = {key: Known(each.uid, "") for key, each in known.items()}
-            directory = parts.journal.directory
-            with Snapshot(parts.stream, parts.shaper, known, directory=directory) as snapshot:
+            directory, again = parts.journal.directory, resync.reason == REQUESTED
+            with Snapshot(parts.stream, parts.shaper, known, directory=directory, again=again) as snapshot:
                 oldest = await self._oldest(resync)
                 newest = await self._list(snapshot, at=oldest or resync.at)
                 if newest and snapshot.older:
@@ -60,7 +65,9 @@ class Comparison:
                         await recovery.run()
                         stats.recovery_requests += recovery.requests
                     await self._emit(snapshot, resync, recovery, epoch)
+                objects = snapshot.objects
         stats.synced, stats.error = True, ""
+        return objects
 
     async def _oldest(self, resync: Resync) -> str:
         """Where etcd's history begins, if it begins inside the gap; else "".
@@ -127,8 +134,14 @@ class Comparison:
 
     def _closing(self, snapshot: Snapshot, resync: Resync) -> list[Event]:
         origin = Origin.RESYNC if resync.since else Origin.SNAPSHOT
-        synced = self._parts.encoder.synced(snapshot.version, origin=origin, objects=snapshot.objects)
-        return [synced] if resync.reason == "initial" else [self._gap(snapshot, resync), synced]
+        if resync.reason != REQUESTED:
+            synced = self._parts.encoder.synced(snapshot.version, origin=origin, objects=snapshot.objects)
+            return [synced] if resync.reason == "initial" else [self._gap(snapshot, resync), synced]
+        synced = self._parts.encoder.synced(
+            snapshot.version, origin=Origin.SNAPSHOT, objects=snapshot.objects, reason=REQUESTED
+        )
+        differed = resync.added or resync.modified or resync.deleted or snapshot.version != resync.since
+        return [self._gap(snapshot, resync), synced] if differed else [synced]
 
     def _gap(self, snapshot: Snapshot, resync: Resync) -> Event:
         inferred = resync.added + resync.modified + resync.deleted

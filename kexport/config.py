@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
@@ -17,11 +18,13 @@ import msgspec
 from msgspec import Meta
 from typing_extensions import override
 
+from kexport import cel, selector
 from kexport.errors import ConfigError
 from kexport.settings import check_keys, nearest, reword
 from kexport.sink import BatchConfig, SinkConfig, SinkType
 from kexport.tables import RetryConfig, Root
 from kexport.terminal import mask
+from kexport.transform import rules
 from kexport.variables import fill_in
 
 T = TypeVar("T")
@@ -91,6 +94,7 @@ def _checked(
     root = _convert(document, Root, place="")
     sinks = {name: _sink(name, table, types, absent) for name, table in root.sinks.items()}
     _check_names(root, sinks)
+    _check_conditions(root)
     return Config(root, sinks, secrets)
 
 
@@ -175,6 +179,31 @@ def _check_names(root: Root, sinks: Mapping[str, SinkSettings]) -> None:
             if target in trail:
                 raise ConfigError(f"{place}: goes round in a circle: {' -> '.join([*trail, target])}")
             trail.append(target)
+
+
+def _check_conditions(root: Root) -> None:
+    """What routes and transforms say in languages of their own can be understood."""
+    for number, transform in enumerate(root.transforms):
+        with _at(f"transforms[{number}]."):
+            rules(transform)
+    for number, route in enumerate(root.routes):
+        with _at(f"routes[{number}].labels: "):
+            selector.parse(route.labels)
+        if route.where:
+            with _at(f"routes[{number}].where: "):
+                cel.compile(route.where)
+        if route.burst_events and not route.max_events_per_second:
+            raise ConfigError(
+                f"routes[{number}].burst_events: means nothing without max_events_per_second; set that, too"
+            )
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{place}{error}") from error
 
 
 def _convert(value: object, struct: type[T], *, place: str) -> T:

@@ -48,7 +48,7 @@ class Portion(NamedTuple):
 def portions(snapshot: Snapshot, encoder: Encoder, *, first: bool) -> Iterator[Portion]:
     """Deletions first, as client-go has it, then what is new or newer; `first` = it is no comparison."""
     observed = now()
-    origin = Origin.SNAPSHOT if first else Origin.RESYNC
+    origin = Origin.SNAPSHOT if first or snapshot.again else Origin.RESYNC
     missing = iter(sorted(snapshot.missing.items()))
     while some := list(islice(missing, PORTION)):
         yield _vanished(some, snapshot, encoder, observed)
@@ -86,8 +86,9 @@ def _present(
                 )
             )
             deleted += 1
-        change = ChangeType.MODIFIED if same else ChangeType.ADDED
+        change = ChangeType.MODIFIED if same and not snapshot.again else ChangeType.ADDED
         events.append(encoder.change(change, metadata, each.object, origin=origin, time=observed))
         index[metadata.key] = metadata.known
-        added, modified = added + (not same), modified + same
+        if each.before != metadata.known:
+            added, modified = added + (not same), modified + same
     return Portion(events, index, added, modified, deleted)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
-from kexport import route, statedir
+from kexport import plan, route, statedir
 from kexport.backoff import Backoff
 from kexport.cluster import Cluster, Identity, survey
 from kexport.config import Config
+from kexport.control import Control
 from kexport.discovery import Catalogue
 from kexport.errors import (
     ApiError,
@@ -21,13 +22,14 @@ from kexport.errors import (
     ConnectionLostError,
     NewClusterError,
     ProtocolError,
-    UnknownResourceError,
 )
 from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.lanes import Lanes
+from kexport.push import Push, load
 from kexport.reload import Reload, refuse_unchangeable
-from kexport.route import Wanted
+from kexport.route import Gates, RoutesStats, Wanted
+from kexport.steering import Steering
 from kexport.streams import Source, Streams
 from kexport.telemetry import Stats, get_log
 from kexport.view import View
@@ -46,6 +48,7 @@ class Engine:
         self._client: Client
         self._journal: Journal
         self._web: Web
+        self._push: Push
         self._lanes: Lanes | None = None
         self._streams: Streams | None = None
         self._failure: asyncio.Future[None]
@@ -71,25 +74,32 @@ class Engine:
         return None
 
     async def _once(self, stop: asyncio.Event, new_cluster: str) -> None:
+        if self._config.root.telemetry.otlp_endpoint:
+            load()  # before anything is open
         self._client = Client(self._config.root.cluster)
         await self._client.open()
         self._journal = await Journal.open(self._config.root.journal, lanes=list(self._config.sinks))
         self._lanes = self._streams = None
-        self._web = Web(self._config.root.http, View(self.stats, self._journal, lambda: self._config))
+        view = View(self.stats, self._journal, lambda: self._config)
+        self._web = Web(self._config.root.http, view)
+        steering = Steering(view, lanes=lambda: self._lanes, streams=lambda: self._streams)
+        self._push = Push(view)
         self._failure = asyncio.get_running_loop().create_future()
         try:
             await self._web.open()
             if new_cluster:
                 await self._journal.begin_anew(new_cluster, "new-cluster")
-            async with asyncio.TaskGroup() as group:
+            async with Control(self._journal.directory, steering.answer), asyncio.TaskGroup() as group:
                 writer = group.create_task(self._journal.run(), name="journal")
                 watchdog = group.create_task(self._fail(), name="lanes")
                 reading = group.create_task(self._read(), name="reading")
+                pushing = group.create_task(self._push.run(), name="push")
                 await stop.wait()
                 _log.info("stopping")
                 await end([reading])
+                self._streams = None
                 await self._drain()
-                await end([watchdog, writer])
+                await end([watchdog, writer, pushing])
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         finally:
@@ -145,8 +155,9 @@ class Engine:
 
     def _start_lanes(self, cluster: str, catalogue: Catalogue | None) -> None:
         lanes = Lanes(self._journal, self.stats.lanes, cluster=cluster, failed=self._lane_failed)
-        lanes.start(self._config, _wanted(self._config, catalogue))
-        self._lanes = lanes
+        gates = _gates(self._config, catalogue, self.stats.routes)
+        lanes.start(self._config, _wanted(gates))
+        self._lanes, self.stats.routes = lanes, route.counters(gates)
 
     # -- changes while it runs ----------------------------------------------------------------------------
 
@@ -155,9 +166,12 @@ class Engine:
         assert self._streams
         assert self._lanes
         refuse_unchangeable(self._config.root, config.root)
+        if config.root.telemetry.otlp_endpoint:
+            load()
         self._streams.check(config.root)
-        wanted = _wanted(config, self._streams.catalogue)
-        await self._lanes.adjust(config, wanted)
+        gates = _gates(config, self._streams.catalogue, self.stats.routes)
+        await self._lanes.adjust(config, _wanted(gates))
+        self.stats.routes = route.counters(gates)
         await self._streams.adjust(config.root, self._streams.catalogue)
         self._config = config
 
@@ -165,7 +179,9 @@ class Engine:
         """The server serves something else than before: names in routes may mean something else."""
         assert self._streams
         assert self._lanes
-        self._lanes.want(_wanted(self._config, self._streams.catalogue))
+        gates = _gates(self._config, self._streams.catalogue, self.stats.routes)
+        self._lanes.want(_wanted(gates))
+        self.stats.routes = route.counters(gates)
 
     # -- stop ---------------------------------------------------------------------------------------------
 
@@ -184,6 +200,7 @@ class Engine:
 
     async def _close(self) -> None:
         await self._web.close()
+        await self._push.close()
         self._failure.cancel()
         if self._lanes:
             await self._lanes.end()
@@ -195,20 +212,13 @@ class Engine:
         _log.info("stopped", written=totals)
 
 
-def _wanted(config: Config, catalogue: Catalogue | None) -> dict[str, Wanted]:
-    """What each sink wants; raises ConfigError for a route whose resource can't exist."""
+def _gates(config: Config, catalogue: Catalogue | None, before: RoutesStats) -> dict[str, Gates]:
+    """What stands before each sink; raises ConfigError for a route whose resource can't exist."""
+    return route.gates(config.root.routes, config.sinks, plan.resolver(catalogue), before)
 
-    def resolve(name: str) -> Iterable[str]:
-        if catalogue is None or "*" in name:
-            return [name]
-        try:
-            return [each.full_name for each in catalogue.find(name)]
-        except UnknownResourceError:
-            if not catalogue.may_come(name):
-                raise
-            return [name.lower()]
 
-    return route.filters(config.root.routes, config.sinks, resolve)
+def _wanted(gates: Mapping[str, Gates]) -> dict[str, Wanted]:
+    return {name: each.wants for name, each in gates.items()}
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

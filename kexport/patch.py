@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import msgspec
 
 from kexport.change import RawObject
+from kexport.paths import Path, fits
 
 Pointer = tuple[str | int, ...]
 ALIGNED_ELEMENTS = 500  # beyond this a list is compared place by place: aligning grows with the square
@@ -136,13 +136,13 @@ def _same(old: Any, new: Any) -> bool:
 # -- what is no change worth telling ----------------------------------------------------------------------
 
 
-def covered(operations: Iterable[Operation], patterns: Iterable[Sequence[str]]) -> bool:
-    """Whether nothing changed but fields that some pattern names; `*` in it stands for any characters."""
+def covered(operations: Iterable[Operation], patterns: Iterable[Path]) -> bool:
+    """Whether nothing changed but fields that some path leads to, as in transforms."""
     known = tuple(patterns)
     return all(_covered(each, known) for each in operations)
 
 
-def _covered(operation: Operation, patterns: Sequence[Sequence[str]]) -> bool:
+def _covered(operation: Operation, patterns: Sequence[Path]) -> bool:
     todo: list[tuple[Pointer, Any]] = []
     if operation.op != "remove":
         todo.append((operation.path, operation.value))
@@ -160,6 +160,6 @@ def _covered(operation: Operation, patterns: Sequence[Sequence[str]]) -> bool:
     return True
 
 
-def _matches(pattern: Sequence[str], path: Pointer) -> bool:
+def _matches(pattern: Path, path: Pointer) -> bool:
     """As far as both go."""
-    return all(fnmatchcase(str(name), each) for each, name in zip(pattern, path, strict=False))
+    return all(fits(each, str(name)) for each, name in zip(pattern, path, strict=False))

@@ -1,8 +1,8 @@
-"""Configuration and what the server serves -> the streams to follow, and what is cut from objects. Pure."""
+"""Configuration and what the server serves -> the streams to follow, and what becomes of objects. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from itertools import chain
 from typing import NamedTuple
@@ -10,9 +10,9 @@ from typing import NamedTuple
 from kexport.change import Resource, Stream, StreamKey
 from kexport.discovery import SAME_AS, Catalogue
 from kexport.errors import ConfigError, UnknownResourceError
-from kexport.shape import Path, parse_path
+from kexport.paths import parse_path
 from kexport.tables import ResourceConfig, TransformConfig
-from kexport.trail import parse_ignored
+from kexport.transform import Rule, rules
 
 
 def streams(configs: Iterable[ResourceConfig], catalogue: Catalogue) -> list[Stream]:
@@ -89,7 +89,7 @@ def _check_diff(config: ResourceConfig, place: str) -> None:
         raise ConfigError(f'{place}.ignore: has a use with unchanged = "drop" only; set that as well')
     for text in config.ignore:
         try:
-            parse_ignored(text)
+            parse_path(text)
         except ConfigError as error:
             raise ConfigError(f"{place}.ignore: {error}") from error
 
@@ -108,18 +108,45 @@ def _distinct(streams: Iterable[Stream]) -> list[Stream]:
     return list(found.values())
 
 
-def dropped(transforms: Iterable[TransformConfig], resource: Resource, catalogue: Catalogue) -> list[Path]:
-    """The paths that the transforms cut out of this resource's objects."""
-    paths = []
-    for number, transform in enumerate(transforms):
-        place = f"transforms[{number}].resources"
+def shaping(transforms: Iterable[TransformConfig], resource: Resource, catalogue: Catalogue) -> list[Rule]:
+    """What the transforms do to this resource's objects, in order; raises ConfigError with the place."""
+    return [
+        rule
+        for number, config in enumerate(transforms)
+        for rule in shaping_of(config, resource, catalogue, number=number)
+    ]
+
+
+def shaping_of(
+    config: TransformConfig, resource: Resource, catalogue: Catalogue, *, number: int
+) -> list[Rule]:
+    """What [[transforms]] entry `number` alone does to this resource's objects."""
+    place = f"transforms[{number}]."
+    try:
+        if not any(matches(name, resource, catalogue) for name in config.resources):
+            return []
+    except ConfigError as error:
+        raise ConfigError(f"{place}resources: {error}") from error
+    try:
+        return rules(config)
+    except ConfigError as error:
+        raise ConfigError(f"{place}{error}") from error
+
+
+def resolver(catalogue: Catalogue | None) -> Callable[[str], list[str]]:
+    """Names in routes -> full names of resources; patterns, and all names without a catalogue, stay."""
+
+    def resolve(name: str) -> list[str]:
+        if catalogue is None or "*" in name:
+            return [name]
         try:
-            if any(matches(name, resource, catalogue) for name in transform.resources):
-                place = f"transforms[{number}].drop"
-                paths += [parse_path(text) for text in transform.drop]
-        except ConfigError as error:
-            raise ConfigError(f"{place}: {error}") from error
-    return paths
+            return [each.full_name for each in catalogue.find(name)]
+        except UnknownResourceError:
+            if not catalogue.may_come(name):
+                raise
+            return [name.lower()]
+
+    return resolve
 
 
 def matches(name: str, resource: Resource, catalogue: Catalogue) -> bool:

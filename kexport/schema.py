@@ -1,7 +1,8 @@
 """The JSON Schema (draft 2020-12) of config.toml, the settings of the installed sinks included.
 
 Closed at every level, as the parser is. What a schema cannot say, the parser still checks: that routes and
-`rejects_to` name sinks that are there, and what a sink finds out when it opens.
+`rejects_to` name sinks that are there, field paths, selectors and expressions, and what a sink finds out when
+it opens.
 """
 
 from __future__ import annotations

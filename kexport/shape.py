@@ -1,64 +1,46 @@
-"""What leaves an object before it reaches the disk: managedFields, Secret values, configured fields.
+"""What is cut from an object, and hidden in it, before it reaches the disk: managedFields, Secret values, and
+whatever the configured transforms say.
 
-Bytes first: only the members on the way to a removed field are taken apart, one level at a time; their
-siblings stay the bytes they were.
+Bytes first: only the members on the way to a changed field are taken apart; their siblings stay the bytes
+they were.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
-import re
 from collections.abc import Sequence
 
 import msgspec
 
 from kexport.change import RawObject
-from kexport.errors import ConfigError
 from kexport.lines import MAX_DEPTH, flatten
 from kexport.managers import attach
-
-Path = tuple[str, ...]
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-_SEGMENT = re.compile(r"""\.?([A-Za-z0-9_$-]+)|\[\s*(?:'([^']*)'|"([^"]*)")\s*\]""")
+from kexport.transform import LAST_APPLIED, Members, Rule, compiled
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _strings = msgspec.json.Decoder(dict[str, str])
 _encoder = msgspec.json.Encoder()
-
-
-def parse_path(text: str) -> Path:
-    """`metadata.annotations['a.b/c']` -> its member names; raises ConfigError that shows the mistake."""
-    path: list[str] = []
-    at = 0
-    while at < len(text):
-        found = _SEGMENT.match(text, at)
-        if not found or (at == 0 and text[0] == "."):
-            raise ConfigError(f"field path {text!r} is wrong from {text[at:]!r} on; write a.b['c.d/e'].f")
-        path.append(next(group for group in found.groups() if group is not None))
-        at = found.end()
-    if not path:
-        raise ConfigError("a field path is empty; write metadata.labels, for example")
-    return tuple(path)
+HASHED = "hmac-sha256:"
 
 
 class Shaper:
     """Turns an object of one resource into the bytes that may be stored.
 
-    `resource` is its full name (`secrets`, `deployments.apps`), `key` the redaction key, `drop` the paths
-    to leave out. `metadata.managedFields` always goes: it is half of many objects and no part of their state.
+    `resource` is its full name (`secrets`, `deployments.apps`), `key` the redaction key, `rules` what the
+    transforms do. `metadata.managedFields` always goes: it is half of many objects, and no state of theirs.
     With `managers` who and when is attached to what is left (`managers.attach`).
     """
 
     def __init__(
-        self, resource: str, key: bytes, drop: Sequence[Path] = (), *, managers: bool = False
+        self, resource: str, key: bytes, rules: Sequence[Rule] = (), *, managers: bool = False
     ) -> None:
         self._managers = managers
-        self._drop = (("metadata", "managedFields"), *drop)
+        self._rules = tuple(rules)
         self._secret = resource == "secrets"
         self._key = key
+        self._steps = [compiled(rule, self._hash) for rule in rules]
 
     def shape(self, members: RawObject) -> bytes:
         """The object's JSON without what must not be kept; raises msgspec.DecodeError if it isn't JSON."""
@@ -74,17 +56,20 @@ class Shaper:
     @property
     def fingerprint(self) -> str:
         """Tells whether another shaper would make the same of an object; says nothing about the key."""
-        how = repr((self._drop, self._secret)).encode()
-        return hmac.new(self._key, how, hashlib.sha256).hexdigest()
+        how = repr((self._rules, self._secret)).encode()
+        return hmac.digest(self._key, how, "sha256").hex()
 
-    def _cut(self, members: RawObject) -> RawObject:
+    def _cut(self, members: Members) -> Members:
         if self._secret:
             self._redact(members)
-        for path in self._drop:
-            _remove(members, path)
+        metadata = _open(members.get("metadata"))
+        if metadata and metadata.pop("managedFields", None) is not None:
+            members["metadata"] = metadata
+        for step in self._steps:
+            members = step(members)
         return members
 
-    def _redact(self, members: RawObject) -> RawObject:
+    def _redact(self, members: Members) -> Members:
         for name in ("data", "stringData"):
             if name in members:
                 members[name] = self._hash_values(members[name], encoded=name == "data")
@@ -105,7 +90,7 @@ class Shaper:
         return _raw({name: self._hash(_plain(text, encoded=encoded)) for name, text in values.items()})
 
     def _hash(self, value: bytes) -> str:
-        return "hmac-sha256:" + hmac.new(self._key, value, hashlib.sha256).hexdigest()
+        return HASHED + hmac.digest(self._key, value, "sha256").hex()
 
 
 def _plain(text: str, *, encoded: bool) -> bytes:
@@ -116,21 +101,6 @@ def _plain(text: str, *, encoded: bool) -> bytes:
         except (binascii.Error, ValueError):
             pass
     return text.encode()
-
-
-def _remove(members: RawObject, path: Path) -> bool:
-    """Take the member at `path` out, in place; whether it was there."""
-    head, *rest = path
-    if head not in members:
-        return False
-    if not rest:
-        del members[head]
-        return True
-    inner = _open(members[head])
-    if inner is None or not _remove(inner, tuple(rest)):
-        return False
-    members[head] = _raw(inner)
-    return True
 
 
 def _open(raw: msgspec.Raw | None) -> RawObject | None:

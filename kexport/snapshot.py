@@ -38,11 +38,19 @@ class Snapshot:
     """What exists at `version`, as differences from `known`; a context manager, for its staging file."""
 
     def __init__(
-        self, stream: Stream, shaper: Shaper, known: dict[str, Known], *, directory: Path | None = None
+        self,
+        stream: Stream,
+        shaper: Shaper,
+        known: dict[str, Known],
+        *,
+        directory: Path | None = None,
+        again: bool = False,
     ) -> None:
         self.stream = stream
         self._shaper = shaper
         self._known = known
+        self.again = again
+        """Objects that the index knows just so are staged, too: they are to be told once more."""
         self.directory = directory
         self._staging = Staging(Staged, directory=directory)
         self.restart()
@@ -77,7 +85,7 @@ class Snapshot:
             self.replace(members)
             return
         before = self.missing.pop(metadata.key, None)
-        if before == metadata.known:
+        if before == metadata.known and not self.again:
             return
         if before and before.uid == metadata.uid and newer(before.version, metadata.resourceVersion):
             self.older = True

@@ -13,6 +13,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from kexport import plan
+from kexport.asked import Told
 from kexport.change import Stream, StreamKey
 from kexport.cluster import Identity, survey
 from kexport.discovery import Catalogue
@@ -24,10 +25,11 @@ from kexport.kube import Client
 from kexport.parts import Parts
 from kexport.remembered import Remembered
 from kexport.removal import defined, retire
-from kexport.shape import Path, Shaper
+from kexport.shape import Shaper
 from kexport.tables import Root
 from kexport.telemetry import Stats, StreamStats, get_log
 from kexport.trail import Trail
+from kexport.transform import Rule
 from kexport.waiting import end, wait_set
 
 SOON_SECONDS = 2.0  # between two discoveries, however many streams ask for one
@@ -47,7 +49,8 @@ class Source(NamedTuple):
 
 class _Running(NamedTuple):
     stream: Stream
-    drop: list[Path]
+    rules: list[Rule]
+    informer: Informer
     task: asyncio.Task[None]
 
 
@@ -73,7 +76,7 @@ class Streams:
     def check(self, root: Root) -> None:
         """Whether `adjust` could do this; raises ConfigError."""
         for stream in plan.make(root.resources, self.catalogue).streams:
-            plan.dropped(root.transforms, stream.resource, self.catalogue)
+            plan.shaping(root.transforms, stream.resource, self.catalogue)
 
     async def adjust(self, root: Root, catalogue: Catalogue) -> None:
         """Follow what is wanted and served, and nothing else; what is unchanged goes on undisturbed.
@@ -89,8 +92,8 @@ class Streams:
         self._root, self.catalogue = root, catalogue
         self._tell_waiting(found.waiting)
         absent = self._find_absent()
-        drops = {
-            key: plan.dropped(root.transforms, each.resource, catalogue)
+        rules = {
+            key: plan.shaping(root.transforms, each.resource, catalogue)
             for key, each in (wanted | absent).items()
         }
         await self._stop(key for key in self._running if key not in wanted and key not in absent)
@@ -98,20 +101,20 @@ class Streams:
             await self._look_after(absent[key])
         self._absent = {key: since for key, since in self._absent.items() if key in absent}
         await self._stop(
-            key for key in self._running if key in wanted and self._differs(wanted[key], drops[key])
+            key for key in self._running if key in wanted and self._differs(wanted[key], rules[key])
         )
         await self._source.journal.register(wanted)
-        await self._keep_states(wanted | absent, drops)
+        await self._keep_states(wanted | absent, rules)
         for key, stream in wanted.items():
             if key not in self._running:
-                await self._start(stream, drops[key])
+                await self._start(stream, rules[key])
 
-    def _differs(self, stream: Stream, drop: list[Path]) -> bool:
+    def _differs(self, stream: Stream, rules: list[Rule]) -> bool:
         running = self._running[stream.key]
         same = running.stream.resource.api_version == stream.resource.api_version
-        return not same or _told(running.stream) != _told(stream) or running.drop != drop
+        return not same or _told(running.stream) != _told(stream) or running.rules != rules
 
-    async def _start(self, stream: Stream, drop: list[Path]) -> None:
+    async def _start(self, stream: Stream, rules: list[Rule]) -> None:
         source, key = self._source, stream.key
         encoder = Encoder(stream, source.cluster)
         before = source.journal.served.get(key)
@@ -124,7 +127,7 @@ class Streams:
         if before != stream.resource:
             await source.journal.serve(key, stream.resource)
         stats = self._stats.streams[key] = StreamStats()
-        shaper = self._shaper(stream, drop)
+        shaper = self._shaper(stream, rules)
         trail = Trail(stream, self._remembered, stats) if stream.diff else None
         informer = Informer(
             Parts(stream, source.client, source.journal, encoder, shaper, stats, trail),
@@ -133,16 +136,16 @@ class Streams:
             missing=self._wanted.set,
         )
         task = self._group.create_task(informer.run(), name=f"informer {key}")
-        self._running[key] = _Running(stream, drop, task)
+        self._running[key] = _Running(stream, rules, informer, task)
 
-    def _shaper(self, stream: Stream, drop: list[Path]) -> Shaper:
+    def _shaper(self, stream: Stream, rules: list[Rule]) -> Shaper:
         key = self._source.redaction_key
-        return Shaper(stream.resource.full_name, key, drop, managers=bool(stream.diff))
+        return Shaper(stream.resource.full_name, key, rules, managers=bool(stream.diff))
 
-    async def _keep_states(self, wanted: dict[StreamKey, Stream], drops: dict[StreamKey, list[Path]]) -> None:
+    async def _keep_states(self, wanted: dict[StreamKey, Stream], rules: dict[StreamKey, list[Rule]]) -> None:
         """What diffs compare with is only kept for streams that want them, and as they are shaped now."""
         shapes = {
-            key: self._shaper(each, drops[key]).fingerprint for key, each in wanted.items() if each.diff
+            key: self._shaper(each, rules[key]).fingerprint for key, each in wanted.items() if each.diff
         }
         if shapes == self._shapes:
             return
@@ -164,6 +167,23 @@ class Streams:
             if name not in self._stats.waiting:
                 _log.warning("the server has no such resource; waiting for it to be installed", resource=name)
         self._stats.waiting = names
+
+    def snapshot(self, resource: str, namespace: str) -> dict[StreamKey, Told]:
+        """Tell again what exists in the streams of a resource; raises ConfigError where there is none.
+
+        `namespace` picks the streams that follow just this one.
+        """
+        names = {each.full_name for each in self.catalogue.find(resource)}
+        found = [each for each in self._running.values() if each.stream.resource.full_name in names]
+        asked = [each for each in found if not namespace or each.stream.namespace == namespace]
+        if not found:
+            raise ConfigError(f"no stream follows {resource}; see [[resources]]")
+        if not asked:
+            keys = ", ".join(each.stream.key for each in found)
+            raise ConfigError(
+                f"no stream follows {resource} in {namespace} alone; without -n these are told again: {keys}"
+            )
+        return {each.stream.key: each.informer.snapshot() for each in asked}
 
     # -- following the server -----------------------------------------------------------------------------
 

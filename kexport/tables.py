@@ -133,10 +133,25 @@ class TransformConfig(_Table, frozen=True):
         tuple[str, ...],
         Meta(min_length=1, description="Resources as in [[resources]], or patterns: *.apps, *."),
     ]
+    redact: Annotated[
+        tuple[Literal["env", "last-applied"], ...],
+        Meta(description="Presets of `hash`: env values of pods and pod templates, kubectl's copy."),
+    ] = ()
+    hash: Annotated[
+        tuple[str, ...],
+        Meta(description="Fields whose value is replaced by its keyed hash: spec.users[*].password."),
+    ] = ()
     drop: Annotated[
         tuple[str, ...],
-        Meta(description="Fields to leave out: status, metadata.annotations['example.com/checksum']."),
+        Meta(description="Fields to leave out: status, metadata.annotations['example.com/*']."),
     ] = ()
+    keep: Annotated[
+        tuple[str, ...],
+        Meta(description="All that is kept, beside apiVersion, kind, name, namespace, uid, resourceVersion."),
+    ] = ()
+    rename: Annotated[
+        dict[str, str], Meta(description="Fields to move, from path to path, in this order.")
+    ] = msgspec.field(default_factory=dict)
 
 
 class RouteConfig(_Table, frozen=True):
@@ -151,6 +166,26 @@ class RouteConfig(_Table, frozen=True):
         tuple[Literal["added", "modified", "deleted", "left"], ...],
         Meta(description="Kinds of change; default: all. Stream events (gap, synced) always pass."),
     ] = ()
+    origins: Annotated[
+        tuple[Literal["watch", "snapshot", "recovered", "resync"], ...],
+        Meta(description="How the change came to be known; default: in any way."),
+    ] = ()
+    labels: Annotated[
+        str, Meta(description="As kubectl -l takes it; applied to the event's object, not by the server.")
+    ] = ""
+    where: Annotated[
+        str,
+        Meta(description="A CEL condition over object, previous and event; needs the extra kexport[cel]."),
+    ] = ""
+    sample: Annotated[
+        float, Meta(gt=0, le=1, description="Share of the events that pass, chosen by a hash of their id.")
+    ] = 1.0
+    max_events_per_second: Annotated[
+        float, Meta(ge=0, description="What is observed faster is lost to the route's sinks; 0: no limit.")
+    ] = 0.0
+    burst_events: Annotated[
+        int, Meta(ge=0, description="Events that may come at once under a limit; 0: one second's worth.")
+    ] = 0
 
 
 class HttpConfig(_Table, frozen=True):
@@ -169,6 +204,40 @@ class HttpConfig(_Table, frozen=True):
     ] = False
 
 
+class TelemetryConfig(_Table, frozen=True):
+    otlp_endpoint: Annotated[
+        str,
+        Meta(
+            pattern=r"^(|https?://[^/?#@\s]+([/?][^#@\s]*)?)$",
+            description="URL that gets the metrics over OTLP/HTTP, such as http://collector:4318; /v1/metrics"
+            ' is added when it has no path. "": none. Needs the extra otlp-metrics.',
+        ),
+    ] = ""
+    otlp_headers: Annotated[
+        dict[
+            Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")],
+            Annotated[str, Meta(pattern=r"^[\t\x20-\x7e]*$")],
+        ],
+        Meta(description="Headers of every request, such as authorization; secrets best as ${NAME}."),
+    ] = msgspec.field(default_factory=dict)
+    otlp_ca_file: Annotated[
+        str, Meta(description="PEM file of the authorities that may sign the server; empty: the system's.")
+    ] = ""
+    interval_seconds: Annotated[float, Meta(ge=1, description="How often the metrics are read and sent.")] = (
+        60.0
+    )
+    timeout_seconds: Annotated[
+        float, Meta(gt=0, description="A request without an answer for so long has failed.")
+    ] = 10.0
+    resource_attributes: Annotated[
+        dict[str, str],
+        Meta(
+            description="Resource attributes, over OTEL_RESOURCE_ATTRIBUTES and the defaults service.name,"
+            " service.version, service.instance.id (the host's name) and k8s.cluster.name."
+        ),
+    ] = msgspec.field(default_factory=dict)
+
+
 class RetryConfig(_Table, frozen=True):
     min_seconds: Annotated[float, Meta(gt=0, description="First wait after a failed write.")] = 0.5
     max_seconds: Annotated[float, Meta(gt=0, description="Longest wait between two tries.")] = 60.0
@@ -182,6 +251,7 @@ class Root(_Table, frozen=True):
     cluster: ClusterConfig = ClusterConfig()
     journal: JournalConfig = JournalConfig()
     http: HttpConfig = HttpConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     transforms: tuple[TransformConfig, ...] = ()
     routes: tuple[RouteConfig, ...] = ()
     shutdown_seconds: Annotated[

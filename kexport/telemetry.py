@@ -183,7 +183,13 @@ class LaneStats:
     filtered: int = 0
     rejected: int = 0
     dropped: int = 0
+    skipped: int = 0
+    parked: int = 0
+    """Given up by an operator; parked ones were stored elsewhere before."""
     retries: int = 0
+    held_at: int = 0
+    """The position of the event that the lane waits to deliver after trouble; 0 while there is none."""
+    held_id: str = ""
     cursor: int = 0
     succeeded: float = 0.0
     """When a write was last acknowledged (monotonic); 0 before the first."""
@@ -192,11 +198,22 @@ class LaneStats:
 
 
 @dataclass(slots=True)
+class RouteStats:
+    """What one route kept from one sink, where no other route gave it; None: it does no such thing."""
+
+    undecided: int | None = None
+    sampled_out: int | None = None
+    rate_limited: int | None = None
+
+
+@dataclass(slots=True)
 class Stats:
     """Every stream's and lane's figures, by stream key and sink name."""
 
     streams: dict[str, StreamStats] = field(default_factory=dict)
     lanes: dict[str, LaneStats] = field(default_factory=dict)
+    routes: dict[tuple[int, str], RouteStats] = field(default_factory=dict)
+    """By the route's number in the configuration, and the sink."""
     waiting: list[str] = field(default_factory=list)
     """Configured resources that the server does not have (yet)."""
     reloads: int = 0
@@ -204,3 +221,7 @@ class Stats:
     reload_error: str = ""
     """Why the newest configuration was refused; "" when it is in force."""
     reloaded_at: float = field(default_factory=time.time)
+    pushes: int = 0
+    push_failures: int = 0
+    push_error: str = ""
+    """Why the newest push of the metrics failed; "" when it did not."""

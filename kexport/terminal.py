@@ -15,6 +15,12 @@ def plain(text: str) -> str:
     return "".join(_harmless(character) for character in text)
 
 
+def lines(text: str) -> str:
+    """As `plain`, but lines stay lines; the others are set in, so that none passes for the first."""
+    first, *rest = text.split("\n")
+    return "\n".join([plain(first), *(f"    {plain(each)}" for each in rest)])
+
+
 def _harmless(character: str) -> str:
     if character.isprintable():
         return character

@@ -17,9 +17,9 @@ from kexport.change import Known, Origin, Stream
 from kexport.event import OBJECT, Attributes, Event, splice
 from kexport.managers import Managed, detach, latest
 from kexport.patch import Operation, between, covered
+from kexport.paths import parse_path
 from kexport.places import State
 from kexport.remembered import Remembered
-from kexport.shape import Path, parse_path
 from kexport.snapshot import Staged
 from kexport.telemetry import StreamStats, get_log
 
@@ -33,11 +33,6 @@ NOISE = (
 )
 _OPENING = b',"data":{"object":'
 _log = get_log("informer")
-
-
-def parse_ignored(text: str) -> Path:
-    """A field path in which `[*]` stands for each element; raises ConfigError that shows the mistake."""
-    return parse_path(text.replace("[*]", "['*']"))
 
 
 class Told(NamedTuple):
@@ -54,7 +49,7 @@ class Trail:
         self._stream = stream
         self._remembered = remembered
         self._stats = stats
-        self._noise = [parse_ignored(path) for path in (*NOISE, *stream.ignore)]
+        self._noise = [parse_path(path) for path in (*NOISE, *stream.ignore)]
         self._compressor = zstandard.ZstdCompressor(level=1, write_checksum=True)
         self._decompressor = zstandard.ZstdDecompressor()
 

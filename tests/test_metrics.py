@@ -80,9 +80,15 @@ async def test_every_metric_has_a_value_where_there_is_something_to_say(tmp_path
         look.cluster.bookmark()
         text = (await look.get("/metrics", headers={"Accept": OPENMETRICS})).text
         empty = {name for name, family in families(text).items() if not family.samples}
-        # A gap has not happened; the moments of the last are told by the informer's own fields.
+        # No gap, no route, no OTLP; the moments of the last are told by the informer's own fields.
         assert empty <= {
+            "kexport_route_rate_limited_events",
+            "kexport_route_sampled_out_events",
+            "kexport_route_undecided_events",
             "kexport_gaps",
+            "kexport_gap_age_seconds",
+            "kexport_otlp_pushes",
+            "kexport_otlp_push_failures",
             "kexport_stream_bookmark_age_seconds",
             "kexport_stream_watch_age_seconds",
         }
@@ -128,6 +134,7 @@ async def test_a_gap_is_counted_with_its_reason_and_what_became_of_its_changes(t
         got = await scraped(look)
         assert got["kexport_gaps_total", PODS, "expired"] == 1
         assert got["kexport_snapshots_total", PODS, "expired"] == 1
+        assert 0 <= got["kexport_gap_age_seconds", PODS, "expired", "true"] < 60
         assert got["kexport_recovered_changes_total", PODS] == 1
         assert got["kexport_inferred_changes_total", PODS] == 0
         gap = next(event for event in look.exporter.events if event.change == "gap")

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kexport.patch import Operation, between, covered
+from kexport.paths import EVERY
 
 scalars = st.one_of(
     st.none(),
@@ -141,7 +142,7 @@ def test_long_lists_are_compared_place_by_place():
     assert same(jsonpatch.apply_patch(before, patch(before, after)), after)
 
 
-BEAT = ("status", "conditions", "*", "lastHeartbeatTime")
+BEAT = ("status", "conditions", EVERY, "lastHeartbeatTime")
 LEADER = ("metadata", "annotations", "leader")
 
 

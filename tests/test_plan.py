@@ -5,8 +5,9 @@ import pytest
 from kexport.change import Resource
 from kexport.discovery import Catalogue
 from kexport.errors import ConfigError
-from kexport.plan import dropped, entry, streams
+from kexport.plan import entry, shaping, streams
 from kexport.tables import ResourceConfig, TransformConfig
+from kexport.transform import Rule
 
 RW = ("get", "list", "watch")
 PODS = Resource(
@@ -125,34 +126,33 @@ def test_the_same_objects_under_two_names_are_refused():
 @pytest.mark.parametrize("name", ["deployments", "deployments.apps", "*.apps", "*", "Deployment"])
 def test_a_transform_means_a_resource_as_resources_do(name):
     transform = TransformConfig(resources=(name,), drop=("status",))
-    assert dropped([transform], DEPLOYMENTS, CATALOGUE) == [("status",)]
+    assert shaping([transform], DEPLOYMENTS, CATALOGUE) == [Rule("drop", (("status",),))]
 
 
 @pytest.mark.parametrize("name", ["pods", "*.batch", "nodes"])
 def test_a_transform_of_other_resources_drops_nothing(name):
     transform = TransformConfig(resources=(name,), drop=("status",))
-    assert dropped([transform], DEPLOYMENTS, CATALOGUE) == []
+    assert shaping([transform], DEPLOYMENTS, CATALOGUE) == []
 
 
-def test_drops_of_all_matching_transforms_are_taken_in_order():
+def test_the_rules_of_all_matching_transforms_are_taken_in_order():
     transforms = [
         TransformConfig(resources=("*",), drop=("metadata.annotations['a.b/c']", "status")),
         TransformConfig(resources=("pods",), drop=("spec.x",)),
         TransformConfig(resources=("nodes",), drop=("spec.y",)),
     ]
-    assert dropped(transforms, PODS, CATALOGUE) == [
-        ("metadata", "annotations", "a.b/c"),
-        ("status",),
-        ("spec", "x"),
+    assert shaping(transforms, PODS, CATALOGUE) == [
+        Rule("drop", (("metadata", "annotations", "a.b/c"), ("status",))),
+        Rule("drop", (("spec", "x"),)),
     ]
 
 
 def test_a_malformed_path_is_refused_with_its_place():
     transforms = [TransformConfig(resources=("*",)), TransformConfig(resources=("*",), drop=("a..b",))]
     with pytest.raises(ConfigError, match=r"transforms\[1\]\.drop: field path 'a\.\.b' is wrong from"):
-        dropped(transforms, PODS, CATALOGUE)
+        shaping(transforms, PODS, CATALOGUE)
 
 
 def test_a_transform_of_an_unknown_resource_is_refused_with_its_place():
     with pytest.raises(ConfigError, match=r"^transforms\[0\]\.resources: unknown resource 'podz'"):
-        dropped([TransformConfig(resources=("podz",))], PODS, CATALOGUE)
+        shaping([TransformConfig(resources=("podz",))], PODS, CATALOGUE)

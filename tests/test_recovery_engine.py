@@ -144,6 +144,26 @@ async def test_recovered_secrets_are_redacted_like_watched_ones(fake: FakeCluste
     assert said["complete"] is True
 
 
+async def test_what_left_inside_a_gap_is_forgotten_and_not_told_again_after_the_next(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
+    text, memory = configured(fake, tmp_path, label_selector="tier=web"), Memory()
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"tier": "web"}}}
+    fake.create(body)
+    async with Exporter(text, memory) as exporter:
+        await exporter.synced()
+    fake.delete("configmaps", "default", "a")
+    await fake.restart()
+    events, said = await after_gap(text, memory)
+    assert told(events)[:1] == [("left", "default/a", "recovered")]
+    assert said["complete"] is True
+    fake.compact()
+    await fake.restart()
+    events, said = await after_gap(text, memory)
+    assert told(events)[0][0] == "gap"
+    assert (said["deleted"], said["complete"]) == (0, True)
+
+
 async def test_behind_a_compaction_in_the_gap_every_version_comes_back_and_before_it_is_inferred(
     fake: FakeCluster, tmp_path: Path
 ) -> None:

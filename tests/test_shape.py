@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from kexport.change import RawObject
 from kexport.errors import ConfigError
-from kexport.shape import LAST_APPLIED, Shaper, parse_path
+from kexport.paths import EVERY, Like, parse_path
+from kexport.shape import Shaper
+from kexport.transform import LAST_APPLIED, Rule
 
 keys = st.sampled_from(["metadata", "managedFields", "a.b/c", 'qu"ote', "back\\slash", "'", ""]) | st.text(
     max_size=4
@@ -70,7 +72,7 @@ def test_only_managed_fields_of_the_objects_own_metadata_go(obj, style):
 @settings(max_examples=150, deadline=None)
 @given(objects, st.lists(keys, min_size=1, max_size=4), styles)
 def test_a_dropped_path_goes_and_nothing_else_does(obj, path, style):
-    shaper = Shaper("configmaps", b"key", [tuple(path)])
+    shaper = Shaper("configmaps", b"key", [Rule("drop", (tuple(path),))])
     assert shape(shaper, obj, style) == drop(drop(obj, ("metadata", "managedFields")), path)
 
 
@@ -92,16 +94,18 @@ def test_siblings_of_what_goes_stay_byte_for_byte():
 
 def test_arrays_on_the_way_are_left_alone():
     obj = {"spec": {"containers": [{"env": 1}], "0": {"env": 1}}}
-    assert shape(Shaper("pods", b"", [parse_path("spec.containers.env")]), obj) == obj
+    assert shape(Shaper("pods", b"", [Rule("drop", (parse_path("spec.containers.env"),))]), obj) == obj
 
 
 @pytest.mark.parametrize("inner", [None, 1, "text", [], True])
 def test_a_path_through_something_without_members_drops_nothing(inner):
-    assert shape(Shaper("pods", b"", [("status", "phase")]), {"status": inner}) == {"status": inner}
+    assert shape(Shaper("pods", b"", [Rule("drop", (("status", "phase"),))]), {"status": inner}) == {
+        "status": inner
+    }
 
 
 def test_several_paths_are_dropped_in_turn():
-    shaper = Shaper("pods", b"", [("status", "a"), ("spec",), ("status", "b")])
+    shaper = Shaper("pods", b"", [Rule("drop", (("status", "a"), ("spec",), ("status", "b")))])
     assert shape(shaper, {"spec": 1, "status": {"a": 1, "b": 2, "c": 3}}) == {"status": {"c": 3}}
 
 
@@ -115,19 +119,21 @@ def test_several_paths_are_dropped_in_turn():
         ("['a']['b']", ("a", "b")),
         ("a[ 'b c' ]", ("a", "b c")),
         ("spec.$ref-1_x", ("spec", "$ref-1_x")),
+        ("spec.containers[*].env[ * ].value", ("spec", "containers", EVERY, "env", EVERY, "value")),
+        ("metadata.annotations['x/*']", ("metadata", "annotations", Like("x/*"))),
     ],
 )
 def test_a_path_is_read_as_it_is_written(text, path):
     assert parse_path(text) == path
 
 
-@given(st.lists(st.text(max_size=6).filter(lambda name: "'" not in name), min_size=1, max_size=4))
-def test_any_member_name_without_apostrophe_can_be_quoted(path):
+@given(st.lists(st.text(max_size=6).filter(lambda name: not set("'*") & set(name)), min_size=1, max_size=4))
+def test_any_member_name_without_apostrophe_and_star_can_be_quoted(path):
     assert parse_path("".join(f"['{name}']" for name in path)) == tuple(path)
 
 
 @pytest.mark.parametrize(
-    "text", [".a", "a..b", "a.", "a[b]", "a['b", "a[0]", "a b", "a.'b'", "spec.containers[*]"]
+    "text", [".a", "a..b", "a.", "a[b]", "a['b", "a[0]", "a b", "a.'b'", "spec.*", "a[*", "a[*]b["]
 )
 def test_a_malformed_path_is_refused_and_shown(text):
     with pytest.raises(ConfigError) as caught:

@@ -60,6 +60,7 @@ class Exporter(Child):
         sinks: Mapping[str, Mapping[str, Any]],
         *,
         transforms: Sequence[Mapping[str, Any]] = (),
+        routes: Sequence[Mapping[str, Any]] = (),
         kubeconfig: str = "",
         shutdown_seconds: float = 20.0,
     ) -> None:
@@ -70,6 +71,7 @@ class Exporter(Child):
             "http": {"listen": "127.0.0.1:0"},  # several run side by side
             "resources": [{"resource": each} if isinstance(each, str) else dict(each) for each in resources],
             "transforms": list(transforms),
+            "routes": list(routes),
             "sinks": {name: dict(settings) for name, settings in sinks.items()},
         }
         text = f"shutdown_seconds = {shutdown_seconds}\n" + toml_of(_without_empty(document))

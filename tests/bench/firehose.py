@@ -42,16 +42,18 @@ def pour(
     served: Served,
     sinks: Sequence[str],
     *,
-    drop: Sequence[str] = (),
+    transform: Mapping[str, Any] = NOTHING,
+    condition: Mapping[str, Any] = NOTHING,
     entry: Mapping[str, Any] = NOTHING,
 ) -> Outcome:
     """All changes of one resource through a fresh kexport into these sinks."""
     folder = bench.new_folder(served.name)
     settings = {kind: ends.sink(kind, folder) for kind in sinks}
-    transforms = [{"resources": ["*"], "drop": list(drop)}] if drop else []
+    transforms = [{"resources": ["*"], **transform}] if transform else []
+    routes = [{"sinks": list(sinks), **condition}] if condition else []
     with StubServer(served) as stub:
         resource = {"resource": _name(served), **entry}
-        exporter = Exporter(folder, stub.url, [resource], settings, transforms=transforms)
+        exporter = Exporter(folder, stub.url, [resource], settings, transforms=transforms, routes=routes)
         with exporter:
             exporter.wait_delivered(served.changes + 1)  # `synced` is the first event
             seconds = time.monotonic() - stub.state()["opened"][0]
@@ -96,19 +98,23 @@ def journal(bench: Bench, ends: FarEnds) -> None:
 
 
 def cost(bench: Bench, ends: FarEnds) -> None:
-    """What redaction, dropped fields and diffs add: the same objects without them are the first row."""
+    """What redaction, transforms, conditions and diffs add: the same objects without are the first row."""
     changes = bench.count(100_000)
-    plan: list[tuple[str, Served, dict[str, Any]]] = [
+    plan: list[tuple[str, Served, dict[str, dict[str, Any]]]] = [
         ("ConfigMaps, 12 values", CONFIGMAPS, {}),
         ("Secrets, 12 values, redacted", SECRETS, {}),
         ("pods", PODS, {}),
-        ("pods, status.conditions and one annotation dropped", PODS, {"drop": _DROPPED}),
+        ("pods, status.conditions and one annotation dropped", PODS, {"transform": _DROPPED}),
+        ("pods, values of env hashed", PODS, {"transform": {"redact": ["env"]}}),
+        ("pods, routed by a label", PODS, {"condition": {"labels": "!nobody"}}),
+        ("pods, routed by where", PODS, {"condition": _WHERE}),
         ("pods, diff", PODS, {"entry": {"diff": True}}),
         ('pods, diff = "patch"', PODS, {"entry": {"diff": "patch"}}),
     ]
-    for label, served, more in plan:
-        outcome = pour(bench, ends, served._replace(changes=changes), ["null"], **more)
+    for label, served, options in plan:
+        outcome = pour(bench, ends, served._replace(changes=changes), ["null"], **options)
         bench.rows.add("cost", label, cpu_us=outcome.figures()["cpu_us"])
 
 
-_DROPPED = ["status.conditions", "metadata.annotations['checksum/config']"]
+_DROPPED = {"drop": ["status.conditions", "metadata.annotations['checksum/config']"]}
+_WHERE = {"where": "object.spec.containers.exists(c, c.image != '') && !has(object.metadata.labels.nobody)"}
