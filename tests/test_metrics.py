@@ -209,7 +209,7 @@ async def test_a_look_at_many_streams_costs_no_more_for_each_than_at_few(tmp_pat
     config = parse(configuration(tmp_path, "http://127.0.0.1:1"), {"memory": Memory().type()})
     journal = await Journal.open(JournalConfig(path=":memory:"), lanes=["memory"])
     try:
-        assert cost_of_a_look(config, journal, 500) < 30 * scraped(config, journal, 50)
+        assert cost_of_a_look(config, journal, 500) < 30 * cost_of_a_look(config, journal, 50)
     finally:
         await journal.close()
 
