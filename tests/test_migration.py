@@ -23,8 +23,8 @@ from kexport import (
     eventreceivers,
     eventrules,
     plugins,
-    tables,
 )
+from kexport.condition import Where
 from kexport.errors import ConfigError
 from kexport.migration import ORIGINS, migrate, render, write
 from tests.commandline import CommandLine
@@ -46,11 +46,11 @@ def loaded(text: str, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     """As `kexport check` loads it, with every variable of it set."""
     for name in re.findall(r"\$\{(\w+)\}", text):
         monkeypatch.setenv(name, "https://hooks.example.org/x" if name.endswith("URL") else "value")
-    if "where" not in tables.RouteConfig.__struct_fields__ and "\nwhere = " in text:
-        with pytest.raises(ConfigError, match="unknown key 'where'"):
-            config.parse(text, TYPES)
-        text = re.sub(r"^where = .*\n", "", text, flags=re.MULTILINE)
-    return config.parse(text, TYPES)
+    found = config.parse(text, TYPES)
+    for route in found.root.routes:
+        if route.where:
+            Where(route.where)  # compiles, or is refused with its place
+    return found
 
 
 def tree(*rules: str, receivers: str = "receivers: [{name: a, stdout: {}}, {name: b, stdout: {}}]") -> str:
