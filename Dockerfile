@@ -25,8 +25,8 @@ RUN ["/build/bin/python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-in
 # No pip in the environment that is kept.
 RUN ["python3", "-m", "venv", "--without-pip", "/opt/kexport"]
 RUN ["/build/bin/python", "-m", "pip", "--python=/opt/kexport/bin/python", "install", "--quiet", "--no-index", \
-     "--find-links=/wheels", "kexport[cel]", "kexport-file", "kexport-kafka", "kexport-otlp[grpc]", \
-     "kexport-s3[parquet]"]
+     "--find-links=/wheels", "kexport[cel,otlp-metrics]", "kexport-file", "kexport-kafka", \
+     "kexport-otlp[grpc]", "kexport-s3[parquet]"]
 # botocore asks for an older python-dateutil than kubernetes does, and works with this one (pyproject.toml).
 RUN ["/build/bin/python", "-m", "pip", "--python=/opt/kexport/bin/python", "install", "--quiet", "--no-index", \
      "--no-deps", "--find-links=/wheels", "boto3", "botocore", "jmespath", "s3transfer"]

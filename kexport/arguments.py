@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,10 +19,17 @@ _EXAMPLES = {
     "status": "  kexport status -c config.toml\n  kexport status -o json | jq .sinks",
     "journal": "  kexport journal ls\n  kexport journal cat --events 17-42 | jq .subject\n"
     "  kexport journal verify",
+    "top": "  kexport top -c config.toml\n  kexport top | cat    (one picture)",
+    "snapshot": "  kexport snapshot pods\n  kexport snapshot deployments.apps -n shop --no-wait",
+    "replay": "  kexport replay --sink audit --since 2h\n  kexport replay --sink audit --from 4711 --oldest",
+    "sinks": "  kexport sinks ls\n  kexport sinks retry audit\n  kexport sinks skip audit 4711\n"
+    "  kexport sinks park audit 4711 --to rejects",
     "resources": "  kexport resources --context staging\n  kexport resources -o name | grep cert-manager",
     "plugins": "  kexport plugins\n  kexport plugins --settings file",
     "new-plugin": "  kexport new-plugin audit-trail\n  kexport new-plugin audit-trail --directory ~/src",
     "schema": "  kexport schema > config.schema.json",
+    "migrate": "  kexport migrate kubernetes-event-exporter config.yaml > config.toml\n"
+    "  kexport migrate k8sobjects otelcol.yaml -o config.toml",
     "rbac": "  kexport rbac -c config.toml --namespace kexport | kubectl apply -f -\n"
     "  kexport rbac --offline -c config.toml    (names in full, no cluster asked)",
     "tail": "  kexport tail pods deployments.apps -n shop\n  kexport tail deploy -l team=web --since-now\n"
@@ -29,6 +37,7 @@ _EXAMPLES = {
     "  kexport tail events -o json | jq -r .data.object.message",
     "demo": "  kexport demo",
 }
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _EPILOG = """\
 first steps:
   kexport tail pods                     look at live changes; needs no configuration
@@ -55,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     _add_log_options(main, silent=False)
     commands = main.add_subparsers(dest="command", metavar="command", required=True)
     _add_export_commands(commands)
+    _add_operator_commands(commands)
     _add_look_commands(commands)
     return main
 
@@ -98,6 +108,55 @@ def _add_export_commands(commands: _Commands) -> None:
     _add(commands, "demo", "export a made-up cluster, and see that nothing is lost")
 
 
+def _add_operator_commands(commands: _Commands) -> None:
+    """They ask the process that runs, over the control socket beside its journal."""
+    _add_config(_add(commands, "top", "watch a running exporter on the terminal; q quits, p pauses"))
+    snapshot = _add(commands, "snapshot", "tell all objects of a resource once more, without losing a change")
+    _add_config(snapshot)
+    snapshot.add_argument("resource", metavar="RESOURCE", help="as kubectl takes it: pods, deploy, *.apps")
+    snapshot.add_argument("-n", "--namespace", help="only the streams that follow just this one")
+    snapshot.add_argument("--no-wait", action="store_true", help="do not wait until all is told")
+    replay = _add(
+        commands, "replay", "repeat what the journal still has to one sink, the same bytes in order"
+    )
+    _add_config(replay)
+    replay.add_argument("--sink", required=True, metavar="NAME", help="of a [sinks.NAME] table")
+    begin = replay.add_mutually_exclusive_group()
+    begin.add_argument("--since", type=_duration, metavar="AGE", help="what is not older: 90s, 30m, 2h, 1d")
+    begin.add_argument(
+        "--from", type=_position, default=0, dest="sequence", metavar="SEQ",
+        help="from this event on, as `kexport journal ls` counts them",
+    )  # fmt: skip
+    replay.add_argument(
+        "--oldest", action="store_true", help="where the journal does not reach so far: what there is"
+    )
+    sinks = _add(commands, "sinks", "list the sinks, and help one that is stuck")
+    sinks.add_argument(
+        "what", choices=["ls", "retry", "skip", "park"],
+        help="list; try again now; give up the event it is held at; or store that elsewhere first",
+    )  # fmt: skip
+    _add_config(sinks)
+    sinks.add_argument("name", nargs="?", default="", metavar="NAME", help="of a [sinks.NAME] table")
+    sinks.add_argument("event", nargs="?", default="", metavar="EVENT", help="skip, park: its id or position")
+    sinks.add_argument("--count", type=_position, default=1, metavar="N", help="and those behind it (1)")
+    sinks.add_argument("--to", default="", metavar="SINK", help="park: with this sink, not in parked.jsonl")
+    sinks.add_argument("-o", "--output", choices=["json"], help="ls: as in /status.json")
+
+
+def _duration(text: str) -> float:
+    """Seconds; `2h`, `1h30m`."""
+    parts = re.findall(r"(\d+)([smhd])", text)
+    if not parts or "".join(f"{number}{unit}" for number, unit in parts) != text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age; write 90s, 30m, 2h or 1d")
+    return float(sum(int(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _position(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 1 << 62):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
 def _add_look_commands(commands: _Commands) -> None:
     tail = _add(commands, "tail", "show live changes on the terminal, without a configuration")
     tail.set_defaults(config=None)
@@ -129,7 +188,18 @@ def _add_look_commands(commands: _Commands) -> None:
     new.add_argument(
         "--directory", type=Path, default=Path(), metavar="DIR", help="where kexport-NAME is made (.)"
     )
-    _add(commands, "schema", "print the JSON Schema of config.toml, sinks included")
+    migrate = _add(commands, "migrate", "write another exporter's configuration as config.toml")
+    migrate.add_argument(
+        "origin",
+        choices=["kubernetes-event-exporter", "k8sobjects"],
+        help="k8sobjects: the Collector's receiver",
+    )
+    migrate.add_argument(
+        "file", type=Path, metavar="FILE", help="its configuration, as YAML; -: standard input"
+    )
+    migrate.add_argument("-o", "--output", type=Path, metavar="FILE", help="a new file, instead of printing")
+    schema = _add(commands, "schema", "print the JSON Schema of config.toml, sinks included")
+    schema.add_argument("--event", action="store_true", help="print that of an event instead")
 
 
 def _add(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kexport import config as configuration
-from kexport import plan, plugins, statedir
+from kexport import plan, plugins, push, statedir
 from kexport.change import Resource
 from kexport.cluster import Cluster, survey
 from kexport.config import Config
@@ -25,7 +25,7 @@ from kexport.errors import (
     KexportError,
     UnknownResourceError,
 )
-from kexport.findings import MAY_PASS, MUST_CHANGE, OK, Finding, Report, count, summary
+from kexport.findings import MAY_PASS, MUST_CHANGE, OK, Finding, Report, count, summary, where
 from kexport.kube import Client, allowed
 from kexport.lanes import build_sinks
 from kexport.sink import Sink
@@ -76,6 +76,8 @@ class _Checker:
         name = self._config.root.cluster.name or (cluster.uid if cluster else "") or "unknown"
         for sink in self._config.sinks:
             await self._sink(sink, name)
+        if self._config.root.telemetry.otlp_endpoint:
+            await self._telemetry()
 
     # -- this side ----------------------------------------------------------------------------------------
 
@@ -216,7 +218,7 @@ class _Checker:
                 verbs = [
                     verb for verb in ("list", "watch") if not await allowed(client, verb, resource, namespace)
                 ]
-            what = f"{resource.full_name} {_where(resource, namespace)}"
+            what = f"{resource.full_name} {where(resource, namespace)}"
             if verbs:
                 return f"may not {' or '.join(verbs)} {what}; grant it: {self._grant}", MUST_CHANGE
             return f"may list and watch {what}", OK
@@ -259,6 +261,12 @@ class _Checker:
             self.report.stuck |= isinstance(error, TimeoutError)
             self._note(place, f"does not close: {type(error).__name__}: {error}", warning=True)
 
+    async def _telemetry(self) -> None:
+        try:
+            self._note("telemetry", await push.probe(self._config.root.telemetry, self._seconds))
+        except KexportError as error:
+            self._note("telemetry", str(error), _code(error))
+
 
 def _code(error: BaseException) -> int:
     """Whether it may pass by itself, or somebody has to change something."""
@@ -273,12 +281,6 @@ def _place(message: str, place: str) -> tuple[str, str]:
     """An error's own place, if it names one within this place, and the rest of it."""
     own, colon, rest = message.partition(": ")
     return (own, rest) if colon and own.startswith(place) else (place, message)
-
-
-def _where(resource: Resource, namespace: str | None) -> str:
-    if namespace:
-        return f"in namespace {namespace}"
-    return "in all namespaces" if resource.namespaced else "in the cluster"
 
 
 def _share(name: str, config: Config) -> str:

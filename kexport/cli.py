@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from kexport.arguments import parser
@@ -129,6 +130,20 @@ def _journal(arguments: argparse.Namespace) -> int:
     return report.journal(root, arguments.what, events=arguments.events, resource=arguments.resource)
 
 
+def _operate(arguments: argparse.Namespace) -> int:
+    from kexport import operating
+
+    print(operating.COMMANDS[arguments.command](arguments, load(arguments, level="WARNING").root))
+    return DONE
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    from kexport import top
+
+    top.top(Path(load(arguments, level="ERROR").root.journal.path))
+    return DONE
+
+
 def _resources(arguments: argparse.Namespace) -> int:
     from kexport import describe
 
@@ -140,56 +155,10 @@ def _resources(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _plugins(arguments: argparse.Namespace) -> int:
-    from kexport import describe, plugins
+def _author(arguments: argparse.Namespace) -> int:
+    from kexport import authoring
 
-    found, style = plugins.load(), arguments.output or "table"
-    if arguments.settings:
-        print(describe.settings_of(found, arguments.settings, style=style))
-    else:
-        print(describe.plugins(found, style=style, verbose=arguments.verbose))
-    return DONE
-
-
-def _new_plugin(arguments: argparse.Namespace) -> int:
-    import shlex
-
-    from kexport import plugins, scaffold
-
-    made = scaffold.make(arguments.name, arguments.directory.expanduser(), plugins.load())
-    print(
-        f"made {made}: a sink that appends events to a file; the places to edit are marked EDIT\n\n"
-        f"next steps:\n  cd {shlex.quote(str(made))}\n  pip install -e '.[test]'\n  pytest\n  kexport plugins"
-    )
-    return DONE
-
-
-def _schema(_arguments: argparse.Namespace) -> int:
-    import json
-
-    from kexport import plugins, schema
-
-    found = plugins.load()
-    for name, problem in found.problems.items():
-        _complain(f"plugin {name} could not be loaded, its sinks are left out: {problem}", DONE)
-    print(json.dumps(schema.document(found.types.values()), indent=2, ensure_ascii=False))
-    return DONE
-
-
-def _rbac(arguments: argparse.Namespace) -> int:
-    import yaml
-
-    from kexport import describe, plan, rbac
-
-    root = load(arguments, level="WARNING").root
-    if arguments.offline:
-        catalogue = rbac.assume(root.resources)
-    else:
-        catalogue = asyncio.run(describe.ask(cluster_of(arguments, root.cluster))).catalogue
-    grantee = rbac.Grantee(arguments.name, arguments.namespace, arguments.service_account or arguments.name)
-    streams = plan.streams(root.resources, catalogue)
-    manifests = rbac.manifests(streams, grantee, identity=not root.cluster.name)
-    print(yaml.safe_dump_all(manifests, sort_keys=False, explicit_start=True), end="")
+    authoring.COMMANDS[arguments.command](arguments)
     return DONE
 
 
@@ -238,14 +207,19 @@ _COMMANDS = {
     "check": _check,
     "demo": _demo,
     "journal": _journal,
-    "new-plugin": _new_plugin,
-    "plugins": _plugins,
-    "rbac": _rbac,
+    "migrate": _author,
+    "new-plugin": _author,
+    "plugins": _author,
+    "rbac": _author,
+    "replay": _operate,
     "resources": _resources,
     "run": _run,
-    "schema": _schema,
+    "schema": _author,
+    "sinks": _operate,
+    "snapshot": _operate,
     "status": _status,
     "tail": _tail,
+    "top": _top,
 }
 
 

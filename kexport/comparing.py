@@ -10,18 +10,21 @@ from itertools import chain
 import msgspec
 
 from kexport import snapshot as snapshots
-from kexport.change import GONE, Known, Origin
+from kexport.change import GONE, Known, Origin, is_version
 from kexport.diff import portions
 from kexport.errors import ApiError
 from kexport.event import Event
+from kexport.history import History, UnreadableError
 from kexport.parts import Parts
 from kexport.places import Position, Resync
-from kexport.recovery import Recovery
+from kexport.recovery import Recovery, begins, recoverable
 from kexport.snapshot import Snapshot
 from kexport.telemetry import get_log
 from kexport.trail import Told
 
 ROLLBACK = "rollback"
+REQUESTED = "requested"
+"""An operator wants everything told again: where the watch stands, nothing is lost by it."""
 
 
 class SetBackError(Exception):
@@ -37,8 +40,11 @@ class Comparison:
         self._slots = slots
         self._log = get_log("informer", stream=self._key)
 
-    async def run(self, resync: Resync, *, epoch: int) -> None:
-        """Until the journal has it all; raises what the listing raises, and SetBackError."""
+    async def run(self, resync: Resync, *, epoch: int) -> int:
+        """Until the journal has it all; how many objects there are.
+
+        Raises what the listing raises, and SetBackError.
+        """
         parts, stats = self._parts, self._parts.stats
         async with self._slots:
             stats.state = "listing"
@@ -46,19 +52,40 @@ class Comparison:
             if resync.reason == ROLLBACK:
                 # A version may stand for something else now: nothing counts as unchanged.
                 known = {key: Known(each.uid, "") for key, each in known.items()}
-            directory = parts.journal.directory
-            with Snapshot(parts.stream, parts.shaper, known, directory=directory) as snapshot:
-                newest = await self._list(snapshot, at=resync.at)
+            directory, again = parts.journal.directory, resync.reason == REQUESTED
+            with Snapshot(parts.stream, parts.shaper, known, directory=directory, again=again) as snapshot:
+                oldest = await self._oldest(resync)
+                newest = await self._list(snapshot, at=oldest or resync.at)
                 if newest and snapshot.older:
                     raise SetBackError
                 stats.snapshots += 1
-                recovery = Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper)
-                if recovery.possible:
-                    stats.state = "recovering"
-                    await recovery.run()
-                    stats.recovery_requests += recovery.requests
-                await self._emit(snapshot, resync, recovery, epoch)
+                with Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper) as recovery:
+                    if recovery.possible and not oldest:
+                        stats.state = "recovering"
+                        await recovery.run()
+                        stats.recovery_requests += recovery.requests
+                    await self._emit(snapshot, resync, recovery, epoch)
+                objects = snapshot.objects
         stats.synced, stats.error = True, ""
+        return objects
+
+    async def _oldest(self, resync: Resync) -> str:
+        """Where etcd's history begins, if it begins inside the gap; else "".
+
+        Up to there nothing can be read back, so that is inferred; the watch is tried from there, and what
+        followed is a gap of its own, in which nothing is lost.
+        """
+        if not recoverable(resync):
+            return ""
+        history, first = History(self._parts.stream, self._parts.client), int(begins(resync)) + 1
+        try:
+            high = int(resync.at) if is_version(resync.at) else await history.newest()
+            oldest = await history.oldest(first, high) if high > first else first
+        except UnreadableError as error:
+            self._log.info("nobody knows where the history begins", why=error)
+            return ""
+        self._parts.stats.recovery_requests += history.requests
+        return str(oldest) if oldest > first else ""
 
     async def _list(self, snapshot: Snapshot, *, at: str) -> bool:
         """Fill the snapshot, exactly at a version if that can be; whether it is the newest state instead."""
@@ -78,7 +105,8 @@ class Comparison:
         journal, encoder, trail = self._parts.journal, self._parts.encoder, self._parts.trail
         resync = msgspec.structs.replace(resync, unscanned=resync.unscanned or not recovery.covered)
         first = not resync.since
-        inferred = portions(snapshot, encoder, first=first, without=recovery.whole)
+        snapshot.rebase(recovery.told)
+        inferred = portions(snapshot, encoder, first=first)
         for portion in chain(recovery.portions(encoder), inferred):
             marker = None
             if resync.reason != "initial":
@@ -106,8 +134,14 @@ class Comparison:
 
     def _closing(self, snapshot: Snapshot, resync: Resync) -> list[Event]:
         origin = Origin.RESYNC if resync.since else Origin.SNAPSHOT
-        synced = self._parts.encoder.synced(snapshot.version, origin=origin, objects=snapshot.objects)
-        return [synced] if resync.reason == "initial" else [self._gap(snapshot, resync), synced]
+        if resync.reason != REQUESTED:
+            synced = self._parts.encoder.synced(snapshot.version, origin=origin, objects=snapshot.objects)
+            return [synced] if resync.reason == "initial" else [self._gap(snapshot, resync), synced]
+        synced = self._parts.encoder.synced(
+            snapshot.version, origin=Origin.SNAPSHOT, objects=snapshot.objects, reason=REQUESTED
+        )
+        differed = resync.added or resync.modified or resync.deleted or snapshot.version != resync.since
+        return [self._gap(snapshot, resync), synced] if differed else [synced]
 
     def _gap(self, snapshot: Snapshot, resync: Resync) -> Event:
         inferred = resync.added + resync.modified + resync.deleted

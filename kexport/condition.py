@@ -100,7 +100,8 @@ def _decoder(program: Program) -> msgspec.json.Decoder[dict[str, Any]] | None:
 
 
 def _attributes(event: Event, tree: fields.Tree) -> dict[str, str]:
-    names = cel.ATTRIBUTES if tree.whole else [name for name in tree if name]
+    whole = tree.whole or fields.ELEMENT in tree
+    names = cel.ATTRIBUTES if whole else [name for name in tree if name]
     return {name: _attribute(event, name) for name in names}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from kexport.places import Lane
@@ -14,6 +15,8 @@ class Cursors:
         self._lanes = dict(lanes)
         self.dirty: set[str] = set()
         """The lanes whose place is not on disk yet."""
+        self.turns: Counter[str] = Counter()
+        """How often each lane's place was set back."""
 
     def __getitem__(self, name: str) -> Lane:
         return self._lanes[name]
@@ -28,6 +31,15 @@ class Cursors:
     def set(self, name: str, lane: Lane) -> None:
         self._lanes[name] = lane
         self.dirty.add(name)
+
+    def set_back(self, name: str, cursor: int) -> int:
+        """Let a lane have again what is behind `cursor`; how many events, 0 if it has not come so far."""
+        lane = self._lanes[name]
+        if cursor >= lane.cursor:
+            return 0
+        self.set(name, lane._replace(cursor=cursor))
+        self.turns[name] += 1
+        return lane.cursor - cursor
 
     def add(self, name: str, lane: Lane) -> None:
         """A lane whose place is on disk already."""

@@ -17,12 +17,12 @@ from kexport.config import SinkSettings
 from kexport.encoder import dropped_events
 from kexport.errors import ConfigError, DamagedChunkError, RejectedError, SinkError, TransientError
 from kexport.event import Event
+from kexport.hold import Hold
 from kexport.journal import Journal
+from kexport.outlet import Outlet
 from kexport.route import Wanted
 from kexport.sink import BatchConfig, Sink
 from kexport.telemetry import LaneStats, get_log
-
-OPEN_SECONDS = 60.0
 
 
 class Lane:
@@ -45,7 +45,7 @@ class Lane:
     ) -> None:
         self.name = settings.name
         self._settings = settings
-        self._sink = sink
+        self._outlet = Outlet(settings, sink, stats)
         self._journal = journal
         self.wanted = wanted
         self._lasting = lasting
@@ -53,11 +53,11 @@ class Lane:
         self._others = others
         self._cluster = cluster
         self._backoff = self._new_backoff()
-        self._one_write = asyncio.Lock()  # as a rejects_to target the sink is also written by other lanes
-        self._open = False
         self._ahead: deque[Event] = deque()
         self._log = get_log("delivery", sink=self.name)
         self._stats.cursor = journal.lane(self.name).cursor
+        self._turn = journal.turn(self.name)
+        self.hold = Hold(self.name, stats, moved=self._move_to)
 
     def _new_backoff(self) -> Backoff:
         retry = self._settings.retry
@@ -69,6 +69,7 @@ class Lane:
         """Deliver until cancelled; raises ConfigError when the sink says that it can never work."""
         await self.open()
         while True:
+            self._follow()
             if dropped := self._journal.lane(self.name).dropped:
                 await self._tell_dropped(dropped)
             try:
@@ -80,10 +81,23 @@ class Lane:
                 await self._deliver(batch)
             self._move_to(reached)
 
+    @property
+    def _set_back(self) -> bool:
+        """Whether the place was set back for a replay: what is under way doesn't count any more."""
+        return self._journal.turn(self.name) != self._turn
+
+    def _follow(self) -> None:
+        """Begin at the place as it is now."""
+        if self._set_back:
+            self._ahead.clear()
+            self._turn = self._journal.turn(self.name)
+            self._stats.cursor = self._journal.lane(self.name).cursor
+
     def _move_to(self, position: int) -> None:
         """Everything up to this position is done."""
-        self._journal.advance(self.name, position)
-        self._stats.cursor = position
+        if not self._set_back:
+            self._journal.advance(self.name, position)
+            self._stats.cursor = position
 
     async def _next_batch(self, after: int) -> tuple[list[Event], int]:
         """The next events that this sink wants, and the position they reach to, filtered ones included."""
@@ -109,7 +123,9 @@ class Lane:
             if not batch:
                 # What was filtered is done, too: say so before waiting for what may be long in coming.
                 self._move_to(after)
-                await self._journal.news(after)
+                await self._journal.news(after, lane=self.name)
+                if self._set_back:
+                    return [], after
             try:
                 self._ahead.extend(await self._journal.read(after))
             except DamagedChunkError:
@@ -119,6 +135,8 @@ class Lane:
 
     async def _more(self, after: int, deadline: float) -> bool:
         """Whether more events are there, or come before the deadline."""
+        if self._set_back:
+            return False
         if self._journal.committed > after:
             return True
         left = deadline - time.monotonic()
@@ -126,29 +144,33 @@ class Lane:
             return False
         try:
             async with asyncio.timeout(left):
-                await self._journal.news(after)
+                await self._journal.news(after, lane=self.name)
         except TimeoutError:
             return False
         return True
 
     async def _deliver(self, batch: Sequence[Event]) -> None:
-        """Write until every event of the batch is durable, or set aside."""
-        while batch:
+        """Write until every event of the batch is durable, set aside, or given up by an operator."""
+        while batch and not self._set_back:
+            if self.hold.ordered:
+                batch = await self.hold.obey(batch)
+                continue
             try:
-                await self.write(batch)
+                await self._outlet.write(batch)
             except RejectedError as error:
                 batch = batch[self._count_written(error, batch) :]
                 batch = await self._set_aside(batch, error)
             except SinkError as error:
                 batch = batch[self._count_written(error, batch) :]
-                await self._wait_after(error)
+                await self._wait_after(error, batch)
             except Exception as error:  # noqa: BLE001  (whatever a plugin raises: unknown means not delivered)
                 self._log.exception("unexpected error in a sink; the batch is written again", error)
-                await self._wait_after(error)
+                await self._wait_after(error, batch)
             else:
                 self._stats.written += len(batch)
                 batch = ()
-        self._healthy()
+                self._healthy()
+        self.hold.release()
 
     def _healthy(self) -> None:
         if self._stats.error:
@@ -169,28 +191,15 @@ class Lane:
             self._backoff.reset()
         return error.written
 
-    async def _wait_after(self, error: Exception) -> None:
+    async def _wait_after(
+        self, error: Exception, batch: Sequence[Event] = (), *, state: str = "retrying"
+    ) -> None:
         retry_after = error.retry_after if isinstance(error, TransientError) else None
         wait = self._backoff.next(retry_after)
         self._stats.retries += 1
-        self._stats.state, self._stats.error = "retrying", str(error)
+        self.hold.take(batch, state, error)
         self._log.warning("write failed", error=error, again_in_seconds=round(wait, 1))
-        await asyncio.sleep(wait)
-
-    async def write(self, events: Sequence[Event]) -> None:
-        """One write to the sink, alone and in time; raises what the sink raises, TransientError when late."""
-        async with self._one_write:
-            started = time.monotonic()
-            try:
-                async with asyncio.timeout(self._settings.timeout_seconds):
-                    await self._sink.write(events)
-                self._stats.succeeded = time.monotonic()
-            except TimeoutError as error:
-                raise TransientError(
-                    f"the write took longer than timeout_seconds = {self._settings.timeout_seconds:g}"
-                ) from error
-            finally:
-                self._stats.writes.observe(time.monotonic() - started)
+        await self.hold.pause(wait)
 
     # -- events that cannot be delivered ------------------------------------------------------------------
 
@@ -202,18 +211,22 @@ class Lane:
                 "an event is refused for good and holds up its sink; set rejects_to, or mend the sink",
                 event=event.id, position=event.position, error=error,
             )  # fmt: skip
-            self._stats.state = "held"
-            await self._wait_after(error)
+            await self._wait_after(error, batch, state="held")
             return batch
         self._log.warning("event rejected", event=event.id, to=self._settings.rejects_to, error=error)
-        await self._hand_over(event.rejected(sink=self.name, reason=str(error)))
+        if not await self._hand_over(event.rejected(sink=self.name, reason=str(error))):
+            return batch
         self._stats.rejected += 1
+        self._healthy()
         return batch[1:]
 
-    async def _hand_over(self, event: Event) -> None:
-        """Store a rejected event durably with `rejects_to`; waits as long as that sink needs."""
+    async def _hand_over(self, event: Event) -> bool:
+        """Store a rejected event durably with `rejects_to`, however long that takes.
+
+        False when an operator wants something else.
+        """
         backoff = self._new_backoff()
-        while True:
+        while not (self.hold.ordered or self._set_back):
             try:
                 # Asked for each time: a reload may put another lane in its place.
                 target = self._others[self._settings.rejects_to]
@@ -222,60 +235,61 @@ class Lane:
             except Exception as error:  # noqa: BLE001  (this lane must not lose the event, whatever it is)
                 wait = backoff.next()
                 self._log.error("cannot store a rejected event", error=error, again_in_seconds=round(wait, 1))
-                await asyncio.sleep(wait)
+                self.hold.take([event], "retrying", error)
+                await self.hold.pause(wait)
             else:
-                return
+                return True
+        return False
 
     async def _tell_dropped(self, dropped: int) -> None:
         """The journal was full and gave up events that this sink had not had: it gets a gap event instead."""
         self._log.error("the journal was full; events were given up", events=dropped)
         self._ahead.clear()
         until = self._journal.lane(self.name).cursor
-        await self._tell_gap("journal-full", dropped=dropped, until=until)
-        self._journal.told(self.name, dropped)
+        if await self._tell_gap("journal-full", dropped=dropped, until=until):
+            self._journal.told(self.name, dropped)
+            self._stats.dropped += dropped  # until here the journal counted them: see View.dropped
 
     async def _tell_damaged(self, error: DamagedChunkError) -> None:
         """Stored events can't be read any more (a bad disk): said, and gone past; waiting won't mend them."""
         self._log.error("events in the journal cannot be read any more", error=error, events=error.count)
+        self._stats.dropped += error.count
         await self._tell_gap("journal-damaged", dropped=error.count, until=error.last)
         self._move_to(error.last)
 
-    async def _tell_gap(self, reason: str, *, dropped: int, until: int) -> None:
-        self._stats.dropped += dropped
+    async def _tell_gap(self, reason: str, *, dropped: int, until: int) -> bool:
+        """Whether it was told: not where the place was set back meanwhile."""
         gap = dropped_events(self._cluster, self.name, reason=reason, dropped=dropped, until=until)
         await self._deliver([gap])
+        return not self._set_back
 
     # -- life cycle ---------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Open the sink, however long it takes; raises ConfigError when it can never work."""
-        while not self._open:
-            async with self._one_write:
-                if self._open:
-                    return
-                try:
-                    async with asyncio.timeout(OPEN_SECONDS):
-                        await self._sink.open()
-                    self._open = True
-                    self._healthy()
-                    return
-                except ConfigError as error:
-                    problem: Exception = ConfigError(f"sinks.{self.name}: {error}")
-                    if not self._lasting:
-                        raise problem from error
-                except Exception as error:  # noqa: BLE001  (as for writes)
-                    problem = error
+        while not self._outlet.opened:
+            try:
+                await self._outlet.open()
+                self._healthy()
+                return
+            except ConfigError as error:
+                problem: Exception = ConfigError(f"sinks.{self.name}: {error}")
+                if not self._lasting:
+                    raise problem from error
+            except Exception as error:  # noqa: BLE001  (as for writes)
+                problem = error
             await self._wait_after(problem)
+
+    async def write(self, events: Sequence[Event]) -> None:
+        """One write to the sink; raises what the sink raises, TransientError when late."""
+        await self._outlet.write(events)
 
     async def drained(self) -> None:
         """Wait until everything durable has been delivered."""
         await self._journal.delivered(self.name)
 
     async def close(self) -> None:
-        try:
-            await self._sink.close()
-        except Exception as error:  # noqa: BLE001  (everything acknowledged is durable; the end goes on)
-            self._log.exception("a sink failed to close", error)
+        await self._outlet.close()
 
 
 def _fits(limits: BatchConfig, count: int, size: int) -> bool:

@@ -120,7 +120,7 @@ def _plugin(plugin: Plugin, kind: SinkType[Any] | None) -> dict[str, Any]:
         "status": _status(plugin),
         "problem": plugin.problem,
         "traceback": plugin.trace.splitlines(),
-        "settings": [_setting(row) for row in _settings(kind)] if kind else [],
+        "settings": [_setting(row) for row in setting_rows(kind)] if kind else [],
     }
 
 
@@ -135,15 +135,16 @@ def settings_of(found: Plugins, wanted: str, *, style: str) -> str:
             f" installed: {', '.join(sorted(found.types)) or 'none'}{broken}"
         )
     kind = found.types[wanted]
-    return _json([_setting(row) for row in _settings(kind)]) if style == "json" else settings(kind)
+    return _json([_setting(row) for row in setting_rows(kind)]) if style == "json" else settings(kind)
 
 
 def settings(kind: SinkType[Any]) -> str:
     """What a [sinks.NAME] table of this type may say: the plugin's own settings, then the engine's."""
-    return table([["SETTING", "TYPE", "DEFAULT", "DESCRIPTION"], *_settings(kind)])
+    return table([["SETTING", "TYPE", "DEFAULT", "DESCRIPTION"], *setting_rows(kind)])
 
 
-def _settings(kind: SinkType[Any]) -> list[list[str]]:
+def setting_rows(kind: SinkType[Any]) -> list[list[str]]:
+    """(name, type, default as in the file, description) of each."""
     components = schema.components(kind)
     return list(_rows(components[f"{kind.name}_sink"], components, prefix=""))
 

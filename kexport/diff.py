@@ -5,7 +5,7 @@ Compared by key *and* uid: an object that was deleted and made again under its n
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -45,22 +45,16 @@ class Portion(NamedTuple):
         )
 
 
-def portions(
-    snapshot: Snapshot, encoder: Encoder, *, first: bool, without: Container[str] = ()
-) -> Iterator[Portion]:
-    """Deletions first, as client-go has it, then what is new or newer; `first` = it is no comparison.
-
-    Objects in `without` were recovered: all about them is told.
-    """
+def portions(snapshot: Snapshot, encoder: Encoder, *, first: bool) -> Iterator[Portion]:
+    """Deletions first, as client-go has it, then what is new or newer; `first` = it is no comparison."""
     observed = now()
-    origin = Origin.SNAPSHOT if first else Origin.RESYNC
-    missing = iter(sorted(item for item in snapshot.missing.items() if item[0] not in without))
+    origin = Origin.SNAPSHOT if first or snapshot.again else Origin.RESYNC
+    missing = iter(sorted(snapshot.missing.items()))
     while some := list(islice(missing, PORTION)):
         yield _vanished(some, snapshot, encoder, observed)
     for listed in snapshot.differences():
-        staged = [each for each in listed if each.metadata.key not in without]
-        for start in range(0, len(staged), PORTION):
-            yield _present(staged[start : start + PORTION], snapshot, encoder, origin, observed)
+        for start in range(0, len(listed), PORTION):
+            yield _present(listed[start : start + PORTION], snapshot, encoder, origin, observed)
 
 
 def _vanished(some: list[tuple[str, Known]], snapshot: Snapshot, encoder: Encoder, observed: str) -> Portion:
@@ -92,8 +86,9 @@ def _present(
                 )
             )
             deleted += 1
-        change = ChangeType.MODIFIED if same else ChangeType.ADDED
+        change = ChangeType.MODIFIED if same and not snapshot.again else ChangeType.ADDED
         events.append(encoder.change(change, metadata, each.object, origin=origin, time=observed))
         index[metadata.key] = metadata.known
-        added, modified = added + (not same), modified + same
+        if each.before != metadata.known:
+            added, modified = added + (not same), modified + same
     return Portion(events, index, added, modified, deleted)

@@ -14,6 +14,7 @@ from kexport import plan, route, statedir
 from kexport.backoff import Backoff
 from kexport.cluster import Cluster, Identity, survey
 from kexport.config import Config
+from kexport.control import Control
 from kexport.discovery import Catalogue
 from kexport.errors import (
     ApiError,
@@ -25,8 +26,10 @@ from kexport.errors import (
 from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.lanes import Lanes
+from kexport.push import Push, load
 from kexport.reload import Reload, refuse_unchangeable
 from kexport.route import Gates, RoutesStats, Wanted
+from kexport.steering import Steering
 from kexport.streams import Source, Streams
 from kexport.telemetry import Stats, get_log
 from kexport.view import View
@@ -45,6 +48,7 @@ class Engine:
         self._client: Client
         self._journal: Journal
         self._web: Web
+        self._push: Push
         self._lanes: Lanes | None = None
         self._streams: Streams | None = None
         self._failure: asyncio.Future[None]
@@ -70,25 +74,32 @@ class Engine:
         return None
 
     async def _once(self, stop: asyncio.Event, new_cluster: str) -> None:
+        if self._config.root.telemetry.otlp_endpoint:
+            load()  # before anything is open
         self._client = Client(self._config.root.cluster)
         await self._client.open()
         self._journal = await Journal.open(self._config.root.journal, lanes=list(self._config.sinks))
         self._lanes = self._streams = None
-        self._web = Web(self._config.root.http, View(self.stats, self._journal, lambda: self._config))
+        view = View(self.stats, self._journal, lambda: self._config)
+        self._web = Web(self._config.root.http, view)
+        steering = Steering(view, lanes=lambda: self._lanes, streams=lambda: self._streams)
+        self._push = Push(view)
         self._failure = asyncio.get_running_loop().create_future()
         try:
             await self._web.open()
             if new_cluster:
                 await self._journal.begin_anew(new_cluster, "new-cluster")
-            async with asyncio.TaskGroup() as group:
+            async with Control(self._journal.directory, steering.answer), asyncio.TaskGroup() as group:
                 writer = group.create_task(self._journal.run(), name="journal")
                 watchdog = group.create_task(self._fail(), name="lanes")
                 reading = group.create_task(self._read(), name="reading")
+                pushing = group.create_task(self._push.run(), name="push")
                 await stop.wait()
                 _log.info("stopping")
                 await end([reading])
+                self._streams = None
                 await self._drain()
-                await end([watchdog, writer])
+                await end([watchdog, writer, pushing])
         except BaseExceptionGroup as errors:
             raise _first(errors) from errors
         finally:
@@ -155,6 +166,8 @@ class Engine:
         assert self._streams
         assert self._lanes
         refuse_unchangeable(self._config.root, config.root)
+        if config.root.telemetry.otlp_endpoint:
+            load()
         self._streams.check(config.root)
         gates = _gates(config, self._streams.catalogue, self.stats.routes)
         await self._lanes.adjust(config, _wanted(gates))
@@ -187,6 +200,7 @@ class Engine:
 
     async def _close(self) -> None:
         await self._web.close()
+        await self._push.close()
         self._failure.cancel()
         if self._lanes:
             await self._lanes.end()

@@ -81,6 +81,10 @@ class SinkError(KexportError):
         self.written = written
 
 
+class PushError(KexportError):
+    """The far end of the metrics did not take them."""
+
+
 class TransientError(SinkError):
     """Write the rest again, after `retry_after` seconds or the lane's own backoff."""
 

@@ -1,7 +1,7 @@
 """Every metric: its name, kind, meaning and labels, and where its value is read.
 
-The exposition and docs/metrics.md are made from this one list. Values are read when somebody asks; they are
-plain numbers in the statistics and in the journal's tally.
+Both expositions (`/metrics` and OTLP) and docs/metrics.md are made from this one list. Values are read when
+somebody asks; they are plain numbers in the statistics and in the journal's tally.
 """
 
 from __future__ import annotations
@@ -97,6 +97,13 @@ def _reasons(which: Literal["gaps", "snapshots"]) -> Callable[[View], Reading]:
     return read
 
 
+def _gap_ages(view: View) -> Reading:
+    now = monotonic()
+    for (stream, reason, complete), at in view.journal.tally.gap_times.items():
+        if stream in view.stats.streams:
+            yield (stream, reason, str(complete).lower()), now - at
+
+
 def _states(of: Literal["streams", "lanes"]) -> Callable[[View], Reading]:
     return lambda view: [((key, each.state), 1) for key, each in getattr(view.stats, of).items()]
 
@@ -114,9 +121,20 @@ def _makers(view: View) -> Reading:
             yield (name, settings.type.name, *distribution(settings)), 1
 
 
+def _pushes(value: Callable[[View], Value]) -> Callable[[View], Reading]:
+    return lambda view: [((), value(view))] if view.config().root.telemetry.otlp_endpoint else ()
+
+
 def _oldest(view: View) -> float:
     first, tally = view.journal.retention.first, view.journal.tally
     return tally.age(first) if tally.newest > first else 0.0
+
+
+def _wanted(view: View) -> float:
+    retention, tally = view.journal.retention, view.journal.tally
+    stored = tally.newest - retention.first
+    behind = max((tally.lag(lane.cursor)[0] for lane in view.stats.lanes.values()), default=0)
+    return retention.bytes / retention.max_bytes * min(1.0, behind / stored) if stored > 0 else 0.0
 
 
 FIGURES: tuple[Figure, ...] = (
@@ -143,6 +161,9 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure("kexport_gaps", "counter", "Gaps, by their reason; each is an event, too.",
            ("stream", "reason"), _reasons("gaps")),
+    Figure("kexport_gap_age_seconds", "gauge",
+           "How long ago the last such gap was; complete says whether nothing of it was lost.",
+           ("stream", "reason", "complete"), _gap_ages, "seconds"),
     Figure("kexport_snapshots", "counter", "Finished listings, by what made them necessary.",
            ("stream", "reason"), _reasons("snapshots")),
     Figure("kexport_audits", "counter", "Comparisons of the index with the cluster that came to an end.",
@@ -172,7 +193,11 @@ FIGURES: tuple[Figure, ...] = (
     Figure("kexport_sink_rejected_events", "counter", "Events refused for good and stored with rejects_to.",
            SINK, _sinks(lambda lane: lane.rejected)),
     Figure("kexport_sink_dropped_events", "counter", "Events lost to the sink: journal overrun or damaged.",
-           SINK, _sinks(lambda lane: lane.dropped)),
+           SINK, lambda view: [((name,), view.dropped(name)) for name in view.stats.lanes]),
+    Figure("kexport_sink_skipped_events", "counter", "Events lost to the sink: skipped by an operator.",
+           SINK, _sinks(lambda lane: lane.skipped)),
+    Figure("kexport_sink_parked_events", "counter", "Events stored elsewhere by an operator, not delivered.",
+           SINK, _sinks(lambda lane: lane.parked)),
     Figure("kexport_sink_retries", "counter", "Waits after a write that failed.",
            SINK, _sinks(lambda lane: lane.retries)),
     Figure("kexport_sink_state", "gauge", "1 for the state that the sink is in.",
@@ -199,6 +224,9 @@ FIGURES: tuple[Figure, ...] = (
            (), _one(lambda view: view.journal.retention.bytes), "bytes"),
     Figure("kexport_journal_max_bytes", "gauge", "Most bytes of stored events (journal.max_bytes).",
            (), _one(lambda view: view.journal.retention.max_bytes), "bytes"),
+    Figure("kexport_journal_wanted_ratio", "gauge",
+           "How much of max_bytes is taken by what some sink still wants, by the number of events.",
+           (), _one(_wanted), "ratio"),
     Figure("kexport_journal_oldest_event_age_seconds", "gauge", "Age of the oldest stored event.",
            (), _one(_oldest), "seconds"),
     Figure("kexport_journal_failing", "gauge", "1 while the journal cannot be written.",
@@ -217,6 +245,10 @@ FIGURES: tuple[Figure, ...] = (
     Figure("kexport_config_last_reload_success_timestamp_seconds", "gauge",
            "When the configuration in force was loaded, in Unix time.",
            (), _one(lambda view: view.stats.reloaded_at), "seconds"),
+    Figure("kexport_otlp_pushes", "counter", "Readings of these metrics that were accepted over OTLP.",
+           (), _pushes(lambda view: view.stats.pushes)),
+    Figure("kexport_otlp_push_failures", "counter", "Readings of these metrics that could not be sent.",
+           (), _pushes(lambda view: view.stats.push_failures)),
     Figure("kexport_build", "info", "The version that runs.", ("version", "python"),
            lambda _view: [((__version__, sys.version.split()[0]), 1)]),
     Figure("kexport_sink", "info", "Which plugin each sink is of.",

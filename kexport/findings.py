@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kexport.change import Stream, StreamKey
+from kexport.change import Resource, Stream, StreamKey
 from kexport.terminal import plain
 
 OK, MAY_PASS, MUST_CHANGE = 0, 1, 2
@@ -73,3 +73,9 @@ def summary(report: Report) -> Iterator[str]:
 
 def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def where(resource: Resource, namespace: str | None) -> str:
+    if namespace:
+        return f"in namespace {namespace}"
+    return "in all namespaces" if resource.namespaced else "in the cluster"

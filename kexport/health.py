@@ -4,7 +4,8 @@ Alive is who answers: a restart mends nothing that is not a bug. Ready means tha
 nothing is late. Every configured stream is synced, and heard of lately if something interrupts it. Every sink
 is within `ready_lag_seconds`. The journal can be written and has room. A stream that the API server forbids
 is not ready at once, since waiting won't help, unless `ready_ignore_forbidden`. Said, and ready all the same:
-a resource that the server does not have yet, a sink that retries but is not late, a refused reload.
+a resource that the server does not have yet, a sink that retries but is not late, a refused reload, metrics
+that cannot be sent.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Check(NamedTuple):
 
 def checks(view: View) -> list[Check]:
     """Everything that readiness depends on, worked out now."""
-    found = [_journal(view), *_streams(view), *_sinks(view), _configuration(view)]
+    found = [_journal(view), *_streams(view), *_sinks(view), _configuration(view), *_push(view)]
     return [each._replace(detail=view.masked(each.detail)) for each in found]
 
 
@@ -105,3 +106,9 @@ def _configuration(view: View) -> Check:
     refused = view.stats.reload_error
     detail = f"the newest one is refused, the one before is in force: {refused}" if refused else ""
     return Check("config", ok=True, detail=detail)
+
+
+def _push(view: View) -> Iterator[Check]:
+    if view.config().root.telemetry.otlp_endpoint:
+        why = view.stats.push_error
+        yield Check("metrics over OTLP", ok=True, detail=f"they cannot be sent: {why}" if why else "")

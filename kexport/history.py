@@ -25,6 +25,7 @@ AT_ONCE = 8
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 3.0
+PATIENCE_SECONDS = 30.0  # the longest wait for what another stream may know: etcd forgets meanwhile
 TRIES = 8  # with the pauses between them: longer than an API server needs to start anew
 
 
@@ -77,11 +78,12 @@ class History:
     """Reads versions of a stream's objects; everything raises UnreadableError and nothing else."""
 
     def __init__(self, stream: Stream, client: Client) -> None:
-        self._stream = stream
+        self.stream = stream
         self._client = client
         self._most = client.config.recover_max_requests
         self._started = time.monotonic()
         self._deadline = asyncio.get_running_loop().time() + client.config.recover_max_seconds
+        self._patience = client.config.recover_max_seconds
         self._compacted = 0  # the newest version that the server is known to have lost
         self.requests = 0
 
@@ -96,23 +98,25 @@ class History:
 
     def apart_from(self, other: History) -> bool:
         """Whether no object can belong to both; names must differ, since `events` are in two groups."""
-        mine, theirs = self._stream, other._stream
+        mine, theirs = self.stream, other.stream
         if mine.resource.name != theirs.resource.name:
             return True
         return bool(mine.namespace and theirs.namespace and mine.namespace != theirs.namespace)
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Wait for others within the block: no longer than they may take, and at nobody's cost."""
+        """Wait for others within the block: in all no longer than they may take, and at nobody's cost."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with asyncio.timeout(self._client.config.recover_max_seconds):
+            async with asyncio.timeout(min(self._patience, PATIENCE_SECONDS)):
                 yield
         except TimeoutError:
             pass  # what the slow ones know is not needed, only useful
         finally:
-            self._deadline += loop.time() - began
+            waited = loop.time() - began
+            self._deadline += waited
+            self._patience = max(0.0, self._patience - waited)
 
     async def version(self, key: str, at: int, *, selected: bool = False) -> Version | None:
         """The object of this key as it was at version `at`; None: there was none.
@@ -120,8 +124,8 @@ class History:
         Whether it was in the stream's selection matters only if `selected` says so.
         """
         namespace, _, name = key.rpartition("/")
-        path = self._stream.resource.path(namespace or None)
-        query = self._stream.selectors if selected else {}
+        path = self.stream.resource.path(namespace or None)
+        query = self.stream.selectors if selected else {}
         fields = ",".join(filter(None, (f"metadata.name={name}", query.get("fieldSelector"))))
         body = await self._ask(path, at, query | {"fieldSelector": fields})
         try:
@@ -140,7 +144,7 @@ class History:
 
     async def state(self, key: str, at: int) -> tuple[Version | None, bool]:
         """The object as it was, and whether it was in the stream's selection."""
-        if self._stream.selective:
+        if self.stream.selective:
             if found := await self.version(key, at, selected=True):
                 return found, True
             return await self.version(key, at), False
@@ -150,7 +154,7 @@ class History:
         """Key, uid and version of all the stream's objects at version `at`."""
         names = await self._listed(at, {})
         found = (item.metadata for item in names.items or ())
-        return {each.key: each.known for each in found if self._stream.wants(each.namespace)}
+        return {each.key: each.known for each in found if self.stream.wants(each.namespace)}
 
     async def count(self, at: int) -> int | None:
         """How many objects there were at version `at`: a list of one says how many more there are.
@@ -167,14 +171,14 @@ class History:
         """etcd's own version now, as a consistent read of this resource has it."""
         try:
             names = _names.decode(
-                await self._client.get(self._stream.path, accept=METADATA, paced=False, limit="1")
+                await self._client.get(self.stream.path, accept=METADATA, paced=False, limit="1")
             )
             return int(names.metadata.resourceVersion)
         except (ApiError, ConnectionLostError, ValueError, RecursionError) as error:
             raise UnreadableError(str(error)) from error
 
     async def _listed(self, at: int, query: dict[str, str]) -> _Names:
-        body = await self._ask(self._stream.path, at, self._stream.selectors | query, accept=METADATA)
+        body = await self._ask(self.stream.path, at, self.stream.selectors | query, accept=METADATA)
         try:
             names = _names.decode(body)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -183,14 +187,32 @@ class History:
             raise UnreadableError("the server does not list at one version")
         return names
 
+    async def oldest(self, low: int, high: int) -> int:
+        """The oldest version from `low` to `high` that etcd still has; it has `high`."""
+        if await self._has(low):
+            return low
+        while high - low > 1:
+            middle = (low + high) // 2
+            if await self._has(middle):
+                high = middle
+            else:
+                low = middle
+        return high
+
+    async def _has(self, at: int) -> bool:
+        try:
+            await self._listed(at, {"limit": "1"})
+        except CompactedError:
+            return False
+        return True
+
     async def steps(
-        self, begin: int, end: int, *, every: int
-    ) -> tuple[dict[str, Known], dict[str, list[Step]]]:
-        """What was there at `begin`, and the steps of each object to `end`, as seen at every nth version.
+        self, before: dict[str, Known], begin: int, end: int, *, every: int
+    ) -> tuple[dict[str, list[Step]], dict[str, Known]]:
+        """The steps of each object as seen at every nth version until `end`, and what was there then.
 
         Every 1: each single version is listed, and nothing that happened can escape it.
         """
-        start = before = await self.everything(begin)
         steps: dict[str, list[Step]] = {}
         versions = [*range(begin + every, end, every), end]
         low = begin
@@ -204,7 +226,7 @@ class History:
                     step = Step(low, before.get(key), high, after.get(key))
                     steps.setdefault(key, []).append(step)
                 low, before = high, after
-        return start, steps
+        return steps, before
 
     async def _ask(self, path: str, at: int, query: dict[str, str], *, accept: str = JSON) -> bytes:
         """One list; trouble that may pass is waited out, for as long as the budget allows."""

@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Callable
 from time import monotonic
 
 from kexport import audit
+from kexport.asked import Asked, Told
 from kexport.backoff import Backoff
 from kexport.cluster import Identity
-from kexport.comparing import ROLLBACK, Comparison, SetBackError
+from kexport.comparing import REQUESTED, ROLLBACK, Comparison, SetBackError
 from kexport.errors import ApiError, ConnectionLostError, JournalError, NewClusterError, ProtocolError
 from kexport.freshness import set_back_to
 from kexport.intake import Intake
@@ -58,6 +59,7 @@ class Informer:
         self._missing = missing
         self._comparison = Comparison(parts, slots)
         self._intake = Intake(parts)
+        self._asked = Asked()
         self._backoff = Backoff()
         self._log = get_log("informer", stream=self._stream.key)
         self._expired = False  # a 410 was met, and the second opinion is being asked for
@@ -68,6 +70,10 @@ class Informer:
         self._wrong = 0  # how many objects an audit found to differ
         self._audit_at = self._next_audit()
 
+    def snapshot(self) -> Told:
+        """Tell all that exists once more, as soon as possible."""
+        return self._asked.ask(interrupt=not self._position.held)
+
     async def run(self) -> None:
         """Follow the stream until cancelled; raises JournalError and NewClusterError, answers all else."""
         try:
@@ -75,6 +81,7 @@ class Informer:
                 if wait := await self._attempt():
                     await asyncio.sleep(wait)
         finally:
+            self._asked.end()
             if self._audit:
                 await end([self._audit])
 
@@ -102,9 +109,9 @@ class Informer:
         # Who knows what the address leads to now, and whether the history that we know still holds?
         await self._identity.check()
         if position.resync:
-            await self._comparison.run(position.resync, epoch=position.epoch)
+            await self._list(position.resync, position.epoch)
         elif not position.version:
-            await self._comparison.run(Resync(reason="initial"), epoch=position.epoch)
+            await self._list(Resync(reason="initial"), position.epoch)
         elif not await self._is_set_back(position.version):
             await self._go_on(position)
 
@@ -113,10 +120,19 @@ class Informer:
             self._stuck = False
             self._log.error("the watch leads no further; the stream is compared", since=position.version)
             # Not journaled first: where the listing fails as well, the watch is tried again in turn.
-            resync = Resync(reason="unreadable", since=position.version)
-            await self._comparison.run(resync, epoch=position.epoch)
+            await self._list(Resync(reason="unreadable", since=position.version), position.epoch)
+        elif self._asked.wanted and not position.held:
+            # Listed exactly where the watch stands, so that it can go on from there as if nothing had been.
+            self._asked.begin()
+            self._compare(Resync(reason=REQUESTED, since=position.version, at=position.version))
         else:
             await self._watch(position)
+
+    async def _list(self, resync: Resync, epoch: int) -> None:
+        objects = await self._comparison.run(resync, epoch=epoch)
+        if self._asked.begun:
+            await self._journal.flush()
+            self._asked.done(objects)
 
     @property
     def _position(self) -> Position:
@@ -151,7 +167,8 @@ class Informer:
 
     def _compare(self, resync: Resync, *, epoch: int | None = None) -> None:
         """From now on, also after a crash, the stream is to be compared before it is watched."""
-        self._log.warning("comparing", reason=resync.reason, since=resync.since, server_remembers=resync.at)
+        tell = self._log.info if resync.reason == REQUESTED else self._log.warning
+        tell("comparing", reason=resync.reason, since=resync.since, server_remembers=resync.at)
         epoch = self._position.epoch if epoch is None else epoch
         self._journal.append(self._stream.key, (), {}, Position(resync=resync, epoch=epoch))
 
@@ -188,7 +205,7 @@ class Informer:
         await self._intake.begin(position)
         inactivity = INACTIVITY_SECONDS if self._intake.bookmarked else None
         watch = self._parts.client.watch(self._stream.path, query, inactivity_seconds=inactivity)
-        async with watch as batches:
+        async with self._asked.interrupting(), watch as batches:
             self._stats.watches, self._stats.watched = self._stats.watches + 1, monotonic()
             self._stats.state, self._stats.synced = "watching", True
             try:
@@ -210,6 +227,8 @@ class Informer:
                 self._expired = False
                 self._backoff.reset()  # what is cut after every line still gets on
             heard = True
+            if self._asked.wanted and not self._position.held:
+                return
             if self._journal.crowded and not await self._room_soon():
                 self._stats.state = "paused"
                 self._log.warning("watch closed until the journal has room")

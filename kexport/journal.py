@@ -3,15 +3,14 @@
 One transaction commits events, the stream's resume position and the index of known objects together; that is
 the checkpoint, and it depends on the local disk alone. Appends never wait; a writer task commits what has
 gathered, at most `commit_seconds` later. Only committed events are ever shown to a lane, so a repeat after a
-crash has the same bytes. New events also stay in a bounded tail in memory, so that a lane that keeps up reads
-no disk.
+crash has the same bytes. A lane that keeps up reads no disk: new events also stay in memory, within a bound.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -24,10 +23,13 @@ from kexport.laststates import LastStates
 from kexport.pending import Batch, Pending
 from kexport.places import NO_STATES, Lane, Position, State
 from kexport.recent import Recent
+from kexport.replay import Repeat
 from kexport.retention import Retention
+from kexport.store import Store
 from kexport.tables import JournalConfig
 from kexport.tally import Tally
 from kexport.telemetry import get_log
+from kexport.tidying import Tidying
 from kexport.waiting import settled
 
 CROWDED_BYTES = 16 << 20  # appended and not yet committed: beyond this the reader waits for the disk
@@ -76,6 +78,7 @@ class Journal:
         self.cluster_uid = store.meta("cluster")
         self._appended = self.committed = store.last()
         self.retention = Retention(self._config, store)
+        self._tidying = Tidying(self._disk, self.retention, self._cursors, self.tally)
         self.tally.begin(store, self.committed, self.retention.first)
 
     @property
@@ -188,6 +191,22 @@ class Journal:
             self._cursors.set(name, lane._replace(cursor=cursor))
             self._pending.wake()
 
+    def turn(self, name: str) -> int:
+        """How often this lane's place was set back: what it was doing then doesn't count any more."""
+        return self._cursors.turns[name]
+
+    async def set_back(self, name: str, begin: Callable[[Store], int]) -> Repeat:
+        """Let a lane repeat what is behind the position that `begin` finds; durable after `settle`."""
+        repeat = await self._tidying.set_back(name, begin)
+        async with self._news:
+            self._news.notify_all()
+        return repeat
+
+    async def settle(self) -> None:
+        """Wait until every lane's place, as it is now, is durable."""
+        self._pending.add(StreamKey(""), (), {}, None)
+        await self.flush()
+
     def told(self, name: str, dropped: int) -> None:
         """The sink has been told, durably, that `dropped` events were given up."""
         lane = self._cursors[name]
@@ -199,10 +218,11 @@ class Journal:
         async with self._news:
             await self._news.wait_for(lambda: self._cursors[name].cursor >= self.committed)
 
-    async def news(self, after: int) -> None:
-        """Wait until an event behind position `after` is durable."""
+    async def news(self, after: int, *, lane: str = "") -> None:
+        """Wait until an event behind position `after` is durable, or this lane's place is set back."""
+        turn = self.turn(lane)
         async with self._news:
-            await self._news.wait_for(lambda: self.committed > after)
+            await self._news.wait_for(lambda: self.committed > after or self.turn(lane) != turn)
 
     async def read(self, after: int) -> Sequence[Event]:
         """Some of the durable events behind position `after`, in order; empty if there are none."""
@@ -244,7 +264,7 @@ class Journal:
                     self._cursors.dirty |= set(batch.commit.lanes) & set(self._cursors.all())
                     raise asyncio.CancelledError from error
                 if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                    await self._make_room()
+                    await self._tidying.make_room(self.committed)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self.tally.commits.observe(monotonic() - started)
@@ -261,28 +281,9 @@ class Journal:
             self.committed = batch.events[-1].position
         self._disk.accept()
 
-    async def _make_room(self) -> None:
-        """The disk is full: events that are only kept for replay give way."""
-        try:
-            await self._disk.do(self.retention.give_way, self._cursors.passed(self.committed))
-        except sqlite3.DatabaseError as error:
-            self._disk.judge(error)
-
     async def _trim(self) -> None:
         self._recent.shorten(self._cursors.passed(self.committed))
-        if not self.retention.due:
-            return
-        before = self._cursors.all()
-        work = self._disk.do(self.retention.trim, before, self.committed)
-        cancelled = await settled(work)
-        try:
-            self._cursors.overrun(before, work.result())
-            self.tally.marks.forget(self.retention.first)
-        except sqlite3.DatabaseError as error:
-            self._disk.judge(error)
-            _log.warning("cannot tidy the journal; tried again", error=error)
-        if cancelled:
-            raise asyncio.CancelledError
+        await self._tidying.trim(self.committed)
 
     async def close(self) -> None:
         """Commit what is left, then let go of the file and the directory; call after `run` has ended.

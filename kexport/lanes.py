@@ -11,6 +11,7 @@ from kexport.delivery import Lane
 from kexport.errors import ConfigError
 from kexport.journal import Journal
 from kexport.route import Wanted
+from kexport.settings import nearest
 from kexport.sink import Sink, SinkContext
 from kexport.telemetry import LaneStats, get_log
 from kexport.waiting import end
@@ -82,8 +83,8 @@ class Lanes:
         sinks = build_sinks(changed, self._cluster)
         for name in [name for name in self._running if name not in config.sinks]:
             await self._stop(name)
+            del self._stats[name]  # first: who has figures has a place in the journal
             await self._journal.remove_lane(name)
-            del self._stats[name]
             _log.info("sink removed", sink=name)
         for name, settings in changed.items():
             if name in self._running:
@@ -93,6 +94,12 @@ class Lanes:
             self._start(settings, sinks[name], wanted[name], lasting=True)
             _log.info("sink started anew", sink=name)
         self.want(wanted)
+
+    def find(self, name: str) -> Lane:
+        """The lane of this sink; raises ConfigError."""
+        if running := self._running.get(name):
+            return running.lane
+        raise ConfigError(f"no sink named {name!r}{nearest(name, self._running)}")
 
     def want(self, wanted: Mapping[str, Wanted]) -> None:
         """Each lane delivers, from here on, what its routes want."""

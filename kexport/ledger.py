@@ -1,8 +1,9 @@
 """What the streams of one API server learn from each other while they read a gap back.
 
 A restart of the API server interrupts all streams at once, and a version that is a write to an object of
-one resource is none of another. So each says which versions it can explain, and waits a while for the
-others. Only streams of the same etcd may: a cluster can keep some resources in another, counted apart.
+one resource is none of another. So all write down in one place which versions they can explain, and nobody
+goes to look at what is left before the others have come as far. Only streams of the same etcd may: a cluster
+can keep some resources in another, counted apart.
 """
 
 from __future__ import annotations
@@ -10,51 +11,74 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import IntEnum
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from kexport.change import StreamKey
+from kexport.explained import Explained
 from kexport.history import History, UnreadableError
 from kexport.kube import Client
+
+
+class Done(IntEnum):
+    """What a stream has done about the stretch of history up to some version, in this order."""
+
+    NOTHING = 0
+    VERSIONS = 1
+    """The versions of all objects that are known are read."""
+    DELETIONS = 2
+
+
+class _Member(NamedTuple):
+    history: History
+    explained: Explained
 
 
 class Ledger:
     """The recoveries that are under way on one API server."""
 
     def __init__(self) -> None:
-        self._walking: set[StreamKey] = set()
-        self._told: dict[StreamKey, tuple[History, set[int]]] = {}
-        self._active = 0
+        self._reached: dict[StreamKey, tuple[int, Done]] = {}
+        self._members: list[_Member] = []
+        self._joining = asyncio.Lock()
         self._changed = asyncio.Event()
 
     @asynccontextmanager
     async def entered(self, key: StreamKey) -> AsyncIterator[None]:
         """While a stream is recovered; after the last one all is forgotten."""
-        self._active += 1
-        self._walking.add(key)
+        self._reached[key] = 0, Done.NOTHING
         try:
             yield
         finally:
-            self._rest(key)
-            self._active -= 1
-            if not self._active:
-                self._told.clear()
+            del self._reached[key]
+            self._tell()
+            if not self._reached:
+                self._members = []
 
-    def _rest(self, key: StreamKey) -> None:
-        self._walking.discard(key)
+    async def explained(self, history: History) -> Explained:
+        """Where this stream writes down what it can explain, and sees what others of its etcd can."""
+        mine = _Member(history, Explained())
+        async with self._joining:
+            for other in self._members:
+                if history.apart_from(other.history) and await same_etcd(history, other.history):
+                    mine.explained.share(other.explained)
+            self._members.append(mine)
+        return mine.explained
+
+    async def reached(self, key: StreamKey, upto: int, done: Done, history: History) -> None:
+        """This stream has done so much up to a version; wait, within limits, until all others have, too."""
+        self._reached[key] = mine = upto, done
+        self._tell()
+        if history.exhausted:
+            return
+        async with history.waiting():
+            while min(self._reached.values()) < mine:
+                await self._changed.wait()
+
+    def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-
-    async def told(self, key: StreamKey, history: History, explained: set[int]) -> None:
-        """Tell the others what this stream explains, and add to it what they do."""
-        mine = set(explained)
-        self._told[key] = history, mine
-        self._rest(key)
-        async with history.waiting():
-            while self._walking:
-                await self._changed.wait()
-        for theirs, versions in list(self._told.values()):
-            if history.apart_from(theirs) and await same_etcd(history, theirs):
-                explained |= versions
 
 
 async def same_etcd(mine: History, theirs: History) -> bool:

@@ -116,9 +116,25 @@ Beside these stand the `process_*` metrics of prometheus-client (CPU, memory, op
 
 - `stream` is a stream's key, as in the logs and in gap events: `pods/*`, `pods/shop?labels=app=web`. There
   are as many as the configuration names. `sink` is the name of a `[sinks.NAME]` table.
+- A gap that is found as kexport starts is counted before anybody looked, so that `increase()` doesn't see
+  it; `kexport_gap_age_seconds` tells of it all the same.
 - `route` is the place of a `[[routes]]` table in the file, from 0, as in messages. A route has those counters
   whose condition it has; they go up when no other route gave the sink the event either.
 - `type` and `origin` are those of the event; `reason` is that of the gap, up to its first colon.
 - Lag counts from the moment in which a change was observed to the one in which the sink acknowledged it.
   `kexport_sink_lag_seconds` may be up to 0.05 s too high, more for what is long stored, never too low.
+
+## Over OTLP
+
+With `[telemetry] otlp_endpoint` (and `pip install 'kexport[otlp-metrics]'`; the image has it) the same
+figures go to an OpenTelemetry Collector, or whatever takes OTLP/HTTP, every `interval_seconds`, those of
+the process too. Names are as above, without `_total`. A counter becomes a cumulative, monotonic sum; an
+info a gauge that is 1; a histogram one of explicit buckets, the same ones, without least and most, which
+nobody keeps. The unit `seconds` is `s` there, `bytes` `By`, `ratio` `1`. The resource has `service.name`
+(`kexport`), `service.version`, `service.instance.id` (the host's name) and `k8s.cluster.name`;
+`resource_attributes` adds and replaces.
+
+A far end that is down or slow costs one request an interval and nothing else. It is said once in the log, in
+`/readyz?verbose`, and by `kexport_otlp_push_failures_total`. A failed reading is not sent again: the next one
+has all that it had. `kexport check` sends a request without a metric.
 """

@@ -1,52 +1,40 @@
 """What happened in a gap, version by version, out of etcd's history.
 
-A comparison knows two ends: what the index knew, and what a listing found. Between them `walk` reads each
-object's versions back, and `scan` finds objects that nobody knew of. What can't be had is left to the
-comparison, object by object. All is read before anything is told, in the versions' order.
+A comparison knows two ends: what the index knew, and what a listing found. Between them a gap is read
+stretch by stretch, the oldest first, since etcd forgets that first; what is read is put aside on disk.
+What can't be had is left to the comparison, object by object. All is read before anything is told.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from types import TracebackType
+from typing import Self
 
-from kexport.change import ChangeType, Known, Metadata, Origin, is_version, newer
+from kexport.change import GONE, Known, Origin, is_version, newer
+from kexport.chapter import Chapter, Differing, Recovered
 from kexport.diff import PORTION, Portion
 from kexport.encoder import Encoder, now
-from kexport.history import AT_ONCE, History, Step, UnreadableError
+from kexport.history import History, Step, UnreadableError
 from kexport.kube import Client
 from kexport.ledger import ledger_of
 from kexport.places import Resync
 from kexport.scan import Scan
 from kexport.shape import Shaper
 from kexport.snapshot import Snapshot, Staged
+from kexport.staging import Staging
 from kexport.telemetry import get_log
-from kexport.timeline import Timeline
-from kexport.walk import Moment, Walker, gone
+from kexport.walk import Walker
 
 _log = get_log("recovery")
-
-
-class Recovered(NamedTuple):
-    """One change that was read back, its object shaped."""
-
-    change: ChangeType
-    metadata: Metadata
-    object: bytes
-
-
-class _Object(NamedTuple):
-    """One whose changes are wanted: what the index knew, what the listing found, what samples saw."""
-
-    key: str
-    known: Known | None
-    staged: Staged | None
-    steps: list[Step] | None
+State = Mapping[str, Known]
+READABLE = frozenset({"expired", "unreadable"})
+"""Why a watch may have ended where lists still lead through the same history."""
 
 
 class Recovery:
-    """Fill it with `run`, then journal `portions`; objects in `whole` need no comparison any more."""
+    """Fill it with `run`, then journal `portions`, after which the index stands as `told` says."""
 
     def __init__(
         self, snapshot: Snapshot, known: dict[str, Known], resync: Resync, *, client: Client, shaper: Shaper
@@ -56,13 +44,23 @@ class Recovery:
         self._resync = resync
         self._client = client
         self._shaper = shaper
-        self._history: History
-        self._refused: dict[str, str] = {}
+        self._staging = Staging(Recovered, directory=snapshot.directory)
+        self._refused: dict[str, UnreadableError] = {}
+        self._why = ""
         self.requests = 0
-        self.changes: list[Recovered] = []
-        self.whole: set[str] = set()
+        self.changes = 0
+        self.told: dict[str, Known | None] = {}
+        """The objects of which something is told, and what the index knows of them afterwards."""
         self.covered = snapshot.version == resync.upto
         """Whether each version is explained, and each object recovered: then nothing can be overlooked."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._staging.close()
 
     @property
     def possible(self) -> bool:
@@ -70,173 +68,161 @@ class Recovery:
 
         Once a comparison's own changes are in the journal, what was before them must not follow any more.
         """
-        resync = self._resync
-        inferred = resync.added + resync.modified + resync.deleted
-        begins = resync.upto or resync.since
-        return (
-            resync.reason == "expired"
-            and not inferred
-            and is_version(resync.since)
-            and newer(self._snapshot.version, begins)
-        )
+        return recoverable(self._resync) and newer(self._snapshot.version, begins(self._resync))
+
+    @property
+    def whole(self) -> set[str]:
+        """The objects of which all is told, up to the listing."""
+        return set(self.told) - set(self._refused)
 
     async def run(self) -> None:
-        """Read back whatever can be had. Never fails: what can't be had is not in `whole`."""
-        self._since = int(self._resync.since)
-        begins, ends = int(self._resync.upto or self._resync.since), int(self._snapshot.version)
-        self._ends = ends
+        """Read back whatever can be had. Never fails: what can't be had is left out of `told`."""
+        self._since, self._ends = int(self._resync.since), int(self._snapshot.version)
         stream, config = self._snapshot.stream, self._client.config
-        self._history = History(stream, self._client)
-        self._walker = Walker(self._history, self._shaper, selective=stream.selective)
-        self._timeline = Timeline(self._known)
-        objects = max(self._snapshot.objects, len(self._known))
-        most = config.recover_scan_revisions
-        self._scan = Scan(stream, self._history, begins=begins, ends=ends, objects=objects, most=most)
-        ledger = ledger_of(self._client)
-        async with ledger.entered(stream.key):
-            await self._walk_all()
-            await ledger.told(stream.key, self._history, self._timeline.explained)
-            await self._look(most)
-        self._tell()
-        self.requests = self._history.requests
+        self._history = history = History(stream, self._client)
+        self._ledger = ledger_of(self._client)
+        first = int(begins(self._resync))
+        async with self._ledger.entered(stream.key):
+            self._explained = await self._ledger.explained(history)
+            self._scan = Scan(
+                history, self._explained, length=self._ends - first,
+                objects=max(self._snapshot.objects, len(self._known)), most=config.recover_scan_revisions,
+            )  # fmt: skip
+            self.covered = await self._read(first)
+        self.requests = history.requests
         _log.info(
-            "history was read back", stream=stream.key, changes=len(self.changes),
+            "history was read back", stream=stream.key, changes=self.changes,
             objects=len(self.whole), not_recovered=len(self._refused), requests=self.requests,
-            seconds=round(self._history.seconds, 2), complete=self.covered,
-            why=next(iter(self._refused.values()), self._scan.error),
+            seconds=round(history.seconds, 2), complete=self.covered,
+            why=next((f"{key}: {error}" for key, error in self._refused.items()), self._why),
         )  # fmt: skip
 
     def portions(self, encoder: Encoder) -> Iterator[Portion]:
         """The changes in the order in which they happened, in portions that fit one commit."""
         observed = now()
-        for start in range(0, len(self.changes), PORTION):
-            some = self.changes[start : start + PORTION]
+        changes = iter(self._staging)
+        while some := list(islice(changes, PORTION)):
             events = [
                 encoder.change(change, metadata, shaped, origin=Origin.RECOVERED, time=observed)
                 for change, metadata, shaped in some
             ]
-            index = {
-                each.metadata.key: None if each.change is ChangeType.DELETED else each.metadata.known
-                for each in some
-            }
+            index = {each.metadata.key: _known_after(each) for each in some}
             upto = some[-1].metadata.resourceVersion
             yield Portion(events, index, recovered=len(some), upto=upto)
 
+    # -- stretch by stretch -------------------------------------------------------------------------------
+
+    async def _read(self, at: int) -> bool:
+        """All stretches from here to the end; whether nothing can have been overlooked."""
+        before, odd = await self._beginning(at)
+        state: State = self._known  # what was there, as far as this recovery has read
+        complete = True
+        while at < self._ends:
+            high = self._scan.until(at, self._ends)
+            steps, after = await self._sampled(before, at, high)
+            if after is None:
+                high, objects = self._ends, self._unsampled(state, at, index=state is self._known)
+            else:
+                objects = self._sampled_objects(_following(odd, steps), last=high == self._ends)
+            chapter = Chapter(
+                at, high, state, history=self._history, scan=self._scan, ledger=self._ledger,
+                walker=Walker(self._history, self._shaper, self._explained),
+            )  # fmt: skip
+            await chapter.run(objects)
+            self._put_aside(chapter)
+            complete = complete and chapter.complete and not self._refused
+            odd, before, at = {}, after, high
+            state = after or {}
+        return complete
+
+    async def _beginning(self, at: int) -> tuple[State | None, dict[str, list[Step]]]:
+        """What was there as the gap began, and how that differs from the index after an earlier try."""
+        if not self._scan.samples:
+            return None, {}
+        try:
+            state = await self._history.everything(at)
+        except UnreadableError as error:
+            self._no_samples(error)
+            return None, {}
+        odd = {key for key, _ in state.items() ^ self._known.items()}
+        return state, {key: [self._step(self._known.get(key), at, state.get(key))] for key in odd}
+
+    async def _sampled(
+        self, before: State | None, at: int, high: int
+    ) -> tuple[dict[str, list[Step]], dict[str, Known] | None]:
+        if before is None or self._history.exhausted:
+            return {}, None
+        try:
+            return await self._scan.sample(dict(before), at, high)
+        except UnreadableError as error:
+            self._no_samples(error)
+            return {}, None
+
+    def _no_samples(self, error: UnreadableError) -> None:
+        _log.info("no samples of the gap", stream=self._snapshot.stream.key, why=error)
+
+    def _put_aside(self, chapter: Chapter) -> None:
+        self._refused |= chapter.refused
+        self._scan.refused |= set(chapter.refused)
+        self._why = self._why or self._scan.error
+        told = [each for each in chapter.changes if each.metadata.key not in self._refused]
+        for each in told:
+            self._staging.append(each, len(each.object))
+        self.changes += len(told)
+        self.told |= {each.metadata.key: _known_after(each) for each in told}
+
     # -- which objects ------------------------------------------------------------------------------------
 
-    async def _walk_all(self) -> None:
-        objects = self._differing(await self._samples())
-        async with asyncio.TaskGroup() as group:
-            for _ in range(AT_ONCE):
-                group.create_task(self._work(objects))
-        for each in objects:  # the budget was used up before the last one
-            self._refuse(each.key, UnreadableError("the budget is used up"))
+    def _step(self, known: Known | None, high: int, after: Known | None) -> Step:
+        """From what the index knows to a later version."""
+        low = max(self._since, int(known.version)) if known and is_version(known.version) else self._since
+        return Step(low, known, high, after)
 
-    def _differing(self, sampled: dict[str, list[Step]]) -> Iterator[_Object]:
-        for key, known in self._snapshot.missing.items():
-            yield _Object(key, known, None, sampled.pop(key, None))
+    def _sampled_objects(self, steps: dict[str, list[Step]], *, last: bool) -> Iterator[Differing]:
+        """Those that samples saw change; of some the listing has the last state already."""
+        if last:
+            for staged in self._listed():
+                if mine := steps.pop(staged.metadata.key, None):
+                    yield Differing(staged.metadata.key, mine, staged)
+        for key, mine in steps.items():
+            if key not in self._refused:
+                yield Differing(key, mine)
+
+    def _unsampled(self, state: State, at: int, *, index: bool) -> Iterator[Differing]:
+        """Those that the listing has otherwise; `index`: the state is the index, which may be older."""
+        left = dict(state)
+
+        def step(before: Known | None, after: Known | None) -> Step:
+            return self._step(before, self._ends, after) if index else Step(at, before, self._ends, after)
+
+        for staged in self._listed():
+            key, after = staged.metadata.key, staged.metadata.known
+            before = left.pop(key, None)
+            if before != after:
+                yield Differing(key, [step(before, after)], staged)
+        for key, before in left.items():
+            if (key in self._snapshot.missing or key not in self._known) and key not in self._refused:
+                yield Differing(key, [step(before, None)])
+
+    def _listed(self) -> Iterator[Staged]:
         for some in self._snapshot.differences():
-            for staged in some:
-                key = staged.metadata.key
-                yield _Object(key, staged.before, staged, sampled.pop(key, None))
-        for key, steps in sampled.items():  # it came and went: only samples know of it
-            yield _Object(key, None, None, steps)
-
-    async def _samples(self) -> dict[str, list[Step]]:
-        try:
-            found = await self._scan.samples()
-        except UnreadableError as error:
-            _log.info("no samples of the gap", stream=self._snapshot.stream.key, why=error)
-            return {}
-        if found is None:
-            return {}
-        start, steps = found
-        # Where the index isn't what was there (an earlier try fell back), one walk from end to end tells all.
-        odd = {key for key, _ in start.items() ^ self._known.items()}
-        return {key: mine for key, mine in steps.items() if key not in odd}
-
-    async def _look(self, most: int) -> None:
-        """Ask for those whom nobody knows; then it is known whether anything can have been overlooked."""
-        scan = self._scan
-        scan.refused = set(self._refused)
-        if most and not self._history.exhausted:
-            await scan.run(self._timeline, self._walker)
-        self.covered = scan.complete and not self._refused
-
-    # -- one object ---------------------------------------------------------------------------------------
-
-    async def _work(self, objects: Iterator[_Object]) -> None:
-        """Take one object after the other, as long as something can be read."""
-        while not self._history.exhausted and not self._walker.full:
-            each = next(objects, None)
-            if each is None:
-                return
-            moments: list[Moment] = []
-            try:
-                for step in self._steps(each):
-                    moments += await self._walker.back(each.key, step, each.staged)
-            except UnreadableError as error:
-                self._walker.forget(moments)
-                self._refuse(each.key, error)
-            else:
-                self._timeline.add(each.key, moments)
-                self.whole.add(each.key)
-
-    def _refuse(self, key: str, error: UnreadableError) -> None:
-        self._refused[key] = f"{key}: {error}"
-
-    def _steps(self, each: _Object) -> list[Step]:
-        """What samples saw; without, one step from end to end."""
-        known, after = each.known, each.staged.metadata.known if each.staged else None
-        if each.steps:
-            if each.steps[-1].after != after:
-                raise UnreadableError("scan and listing disagree")
-            return _joined(each.steps)
-        if known and not is_version(known.version):
-            raise UnreadableError("the known version is not comparable")
-        low = max(self._since, int(known.version)) if known else self._since
-        return [Step(low, known, self._ends, after)]
-
-    # -- what to tell -------------------------------------------------------------------------------------
-
-    def _tell(self) -> None:
-        """The changes of all objects, in the order in which they happened."""
-        for key, moments in self._timeline.items():
-            try:
-                self.changes += self._changes(self._known.get(key), moments)
-            except UnreadableError as error:
-                self._refuse(key, error)
-                self.whole.discard(key)
-                self.covered = False
-        self.changes.sort(key=lambda change: int(change.metadata.resourceVersion))
-
-    def _changes(self, before: Known | None, moments: list[Moment]) -> list[Recovered]:
-        """What a watch would have said of these moments, one after the other."""
-        changes: list[Recovered] = []
-        left = self._snapshot.stream.gone
-        now_known, last = before, None
-        for moment in moments:
-            known = moment.known
-            if known and moment.metadata and known != now_known:
-                same = now_known is not None and now_known.uid == known.uid
-                change = ChangeType.MODIFIED if same else ChangeType.ADDED
-                changes.append(Recovered(change, moment.metadata, moment.object))
-            elif now_known and not known:
-                if last is None:
-                    raise UnreadableError("what it was before it went is not to be had")
-                changes.append(Recovered(left, *gone(last, moment.at)))
-            now_known, last = known, moment if known else None
-        return changes
+            yield from (each for each in some if each.metadata.key not in self._refused)
 
 
-def _joined(steps: list[Step]) -> list[Step]:
-    """As few steps as there were lives: within one every step would read its own beginning once more."""
-    joined: list[Step] = []
-    for step in steps:
-        last = joined[-1] if joined else step
-        one_life = {known.uid for known in (last.before, last.after, step.after) if known}
-        if joined and last.after and step.after and last.after == step.before and len(one_life) == 1:
-            joined[-1] = Step(last.low, last.before, step.high, step.after)
-        else:
-            joined.append(step)
-    return joined
+def begins(resync: Resync) -> str:
+    """The version up to which all is told."""
+    return resync.upto or resync.since
+
+
+def recoverable(resync: Resync) -> bool:
+    """Whether what is missing may be read back from history."""
+    inferred = resync.added + resync.modified + resync.deleted
+    return resync.reason in READABLE and not inferred and is_version(resync.since)
+
+
+def _known_after(change: Recovered) -> Known | None:
+    return change.metadata.known if change.change not in GONE else None
+
+
+def _following(first: dict[str, list[Step]], then: dict[str, list[Step]]) -> dict[str, list[Step]]:
+    return {key: first.get(key, []) + then.get(key, []) for key in first | then}

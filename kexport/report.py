@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kexport.errors import ConfigError
+from kexport.errors import ConfigError, KexportError
 from kexport.inspection import Inspection, holder, inspect
+from kexport.remote import ask
+from kexport.request import Status
 from kexport.tables import Root
 from kexport.terminal import plain, table
-
-ANSWER_SECONDS = 5.0
-_HERE = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  (where a listener on every address is reached)
 
 
 def status(root: Root, *, style: str) -> str:
@@ -33,37 +32,23 @@ def state(root: Root) -> dict[str, Any]:
     directory = Path(root.journal.path)
     pid = holder(directory)
     if pid is not None:
-        document = _ask(root.http.listen)
-        if document and document.get("pid") == pid:
-            return {"running": True, **document}
+        with suppress(KexportError):
+            return {"running": True, **ask(directory, Status())["status"]}
     with inspect(directory) as journal:
         return {"running": None if pid is not None else False, **journal.status()}
 
 
-def _ask(listen: str) -> dict[str, Any] | None:
-    host, _, port = listen.rpartition(":")
-    if not host:
-        return None
-    try:
-        url = f"http://{_HERE.get(host, host)}:{port}/status.json"
-        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as answer:
-            document = json.load(answer)
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
 def in_words(document: dict[str, Any]) -> str:
     """The state as a few tables."""
-    parts = [_headline(document)]
+    parts = [headline(document)]
     streams = [
-        [each["key"], each["state"], each["resource_version"] or "-", _seconds(each.get("heard_seconds")),
+        [each["key"], each["state"], each["resource_version"] or "-", seconds(each.get("heard_seconds")),
          each.get("error", "")]
         for each in document["streams"]
     ]  # fmt: skip
     parts.append(table([["STREAM", "STATE", "VERSION", "HEARD", "ERROR"], *streams]))
     sinks = [
-        [each["name"], each.get("state", "-"), f"{each['lag_events']}", _seconds(each.get("lag_seconds")),
+        [each["name"], each.get("state", "-"), f"{each['lag_events']}", seconds(each.get("lag_seconds")),
          f"{each.get('delivered', '-')}", f"{each['dropped']}", each.get("error", "")]
         for each in document["sinks"]
     ]  # fmt: skip
@@ -71,7 +56,7 @@ def in_words(document: dict[str, Any]) -> str:
     journal = document["journal"]
     parts.append(
         f"journal: {journal['events']} events, {journal['bytes']} bytes,"
-        f" the oldest {_seconds(journal['oldest_seconds'])} old"
+        f" the oldest {seconds(journal['oldest_seconds'])} old"
     )
     if journal.get("failing"):
         parts.append(f"journal cannot be written: {plain(journal['failing'])}")
@@ -80,22 +65,22 @@ def in_words(document: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _headline(document: dict[str, Any]) -> str:
+def headline(document: dict[str, Any]) -> str:
     if document["running"]:
         ready = "ready" if document["ready"] else "not ready"
-        up = _seconds(document["uptime_seconds"])
+        up = seconds(document["uptime_seconds"])
         return plain(f"kexport {document['version']}, process {document['pid']}, up {up}: {ready}")
     if document["running"] is None:
-        return "kexport runs, and does not answer at [http] listen; this is what its journal tells"
+        return "kexport runs, and does not answer at its control socket; this is what its journal tells"
     return "kexport does not run; this is what its journal tells"
 
 
-def _seconds(seconds: float | None) -> str:
-    if seconds is None:
+def seconds(count: float | None) -> str:
+    if count is None:
         return "-"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if count < 120:
+        return f"{count:.1f} s"
+    return f"{count / 60:.0f} min" if count < 7200 else f"{count / 3600:.1f} h"
 
 
 # -- kexport journal ----------------------------------------------------------------------------------------

@@ -10,74 +10,105 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
-from itertools import islice
 
-from kexport.change import Known, Stream
+from kexport.change import Known
+from kexport.explained import Explained
 from kexport.history import AT_ONCE, CompactedError, History, Step, UnreadableError
 from kexport.timeline import Timeline
 from kexport.walk import Walker
 
-SAMPLES = 1000
-APART = 10  # nearer samples cost more than the objects between them
+SAMPLES = 2000
+APART = 50  # nearer samples cost more than the halving that they spare
 LIST_OBJECTS = 5_000  # in bigger streams lists would cost the server and the memory here too much
 LIST_ITEMS = 2_000_000  # most objects over all lists: about 24 s of the API server's time
+FARTHEST = 100  # looks that are farther apart than that hardly ever find anything
+STRETCH = 2_000  # versions that are read, and kept in memory, before any of them is put aside
 
 
 class Scan:
-    """Looks at the versions of a gap from `begins` to `ends`; what it finds goes to the timeline."""
+    """Samples a gap, and looks at versions that nothing explains, stretch by stretch; has the budgets for it.
+
+    `length` is how many versions the gap has, `objects` how many the stream is expected to have.
+    """
 
     def __init__(
-        self, stream: Stream, history: History, *, begins: int, ends: int, objects: int, most: int
+        self, history: History, explained: Explained, *, length: int, objects: int, most: int
     ) -> None:
+        stream = history.stream
         self._history = history
+        self._explained = explained
         self._counts = not stream.selective and not stream.only_namespaces
-        self._begins, self._ends = begins, ends
         self._objects = max(1, objects)
-        self._most = most
+        self._most, self._left = most, length
         self._items = LIST_ITEMS
+        self._every = self._distance(length)
         self._one_life = asyncio.Lock()
         self.refused: set[str] = set()
         """Objects of which the timeline may not know all: there numbers say nothing."""
         self.error = ""
-        self.complete = False
-        """Every version of the gap was looked at, or is explained."""
 
-    async def samples(self) -> tuple[dict[str, Known], dict[str, list[Step]]] | None:
-        """What was there as the gap began, and how each object differed from sample to sample."""
+    def _distance(self, length: int) -> int:
+        """How many versions are to lie between two samples; 0: none are to be made."""
         lists = min(SAMPLES, self._most, self._items // 2 // self._objects)
         if not lists or self._objects > LIST_OBJECTS:
-            return None
-        every = max(APART, math.ceil((self._ends - self._begins) / lists))
+            return 0
         self._items -= lists * self._objects
-        return await self._history.steps(self._begins, self._ends, every=every)
+        return max(APART, self._objects // 2, math.ceil(length / lists))
 
-    async def run(self, timeline: Timeline, walker: Walker) -> None:
-        """Look at the versions that nothing explains; raises UnreadableError when that has no use."""
+    @property
+    def samples(self) -> bool:
+        """Whether the stream is small enough for samples."""
+        return self._every > 0
+
+    def until(self, begins: int, ends: int) -> int:
+        """Where a stretch ends that begins there; for all streams at the same versions."""
+        length = STRETCH
+        while length < 4 * self._every:
+            length *= 2
+        return min(ends, (begins // length + 1) * length)
+
+    async def sample(
+        self, before: dict[str, Known], begins: int, ends: int
+    ) -> tuple[dict[str, list[Step]], dict[str, Known]]:
+        """How each object differed from sample to sample, and what was there at the end."""
+        return await self._history.steps(before, begins, ends, every=self._every)
+
+    async def look(self, begins: int, ends: int, timeline: Timeline, walker: Walker) -> bool:
+        """Look at the versions of a stretch that nothing explains; whether nothing was overlooked.
+
+        `begins` itself is known; what is found goes to the timeline.
+        """
         self._timeline, self._walker = timeline, walker
-        versions = range(self._begins + 1, self._ends)
-        open_ones = [version for version in versions if version not in timeline.explained]
-        every = math.ceil(len(open_ones) / self._most) if self._most else 0
-        self.complete = every <= 1 and (self._most > 0 or not open_ones)
-        if not every:
-            return
-        left = islice(open_ones, 0, None, every)
+        self._begins, self._ends, self._complete = begins, ends, True
+        versions = range(begins + 1, ends)
+        unexplained = len(versions) - self._explained.within(versions)
+        most = self._most * (ends - begins) // max(1, self._left)
+        self._most, self._left = self._most - min(most, unexplained), self._left - (ends - begins)
+        every = math.ceil(unexplained / most) if most else FARTHEST + 1
+        if unexplained and (every > 1 or self._history.exhausted):
+            self._complete = False
+        if every <= FARTHEST and not self._history.exhausted:
+            await self._look_at(v for v in versions[:: every or 1] if v not in self._explained)
+        return self._complete
+
+    async def _look_at(self, versions: Iterator[int]) -> None:
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_ONCE):
-                group.create_task(self._work(left))
+                group.create_task(self._work(versions))
 
     async def _work(self, versions: Iterator[int]) -> None:
         for version in versions:
-            if version in self._timeline.explained:
+            if version in self._explained:
                 continue
             try:
                 await self._look(version)
             except CompactedError:
-                self.complete = False  # later versions may still be there
+                self._complete = False  # later versions may still be there
             except UnreadableError as error:
                 self._stop(error, versions)
 
     def _stop(self, error: UnreadableError, versions: Iterator[int]) -> None:
-        self.complete = False
+        self._complete = False
         self.error = str(error)
         for _ in versions:
             pass

@@ -65,10 +65,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def reword(message: str, place: str) -> str:
     """msgspec's sentence with our way to name a place: `sinks.a.batch.max_events: expected int, got str`."""
-    problem, _, path = message.partition(" - at `$")
+    problem, key, path = message.partition(" - at `key` in `$")
+    if not key:
+        problem, _, path = message.partition(" - at `$")
     path = re.sub(r"\[\.\.\.\]", "", path.rstrip("`")).lstrip(".")
     if path.startswith("key in "):
         path = path.removeprefix("key in ")
     where = ".".join(part for part in (place, path) if part) if not path.startswith("[") else place + path
-    sentence = problem[:1].lower() + problem[1:]
+    sentence = ("a name in it: " if key else "") + problem[:1].lower() + problem[1:]
     return f"{where}: {sentence}" if where else sentence

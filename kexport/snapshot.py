@@ -7,24 +7,21 @@ version is not staged at all, so a comparison that finds nothing costs neither m
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
-import zstandard
 
 from kexport.change import Known, Metadata, RawObject, Stream, newer
 from kexport.errors import ApiError, ConnectionLostError, ProtocolError
 from kexport.kube import Client
 from kexport.lines import decode_bookmark, decode_line, decode_metadata
 from kexport.shape import Shaper
+from kexport.staging import Staging
 from kexport.telemetry import get_log
 
-MEMORY_BYTES = 4 << 20
-FRAME_BYTES = 1 << 20
 UNSYNCED_SECONDS = 60.0  # some aggregated servers never end the initial events (kcp-dev/kcp#3871)
 _log = get_log("snapshot")
 
@@ -41,13 +38,21 @@ class Snapshot:
     """What exists at `version`, as differences from `known`; a context manager, for its staging file."""
 
     def __init__(
-        self, stream: Stream, shaper: Shaper, known: dict[str, Known], *, directory: Path | None = None
+        self,
+        stream: Stream,
+        shaper: Shaper,
+        known: dict[str, Known],
+        *,
+        directory: Path | None = None,
+        again: bool = False,
     ) -> None:
         self.stream = stream
         self._shaper = shaper
         self._known = known
-        self._directory = str(directory) if directory else None
-        self._file = self._new_file()
+        self.again = again
+        """Objects that the index knows just so are staged, too: they are to be told once more."""
+        self.directory = directory
+        self._staging = Staging(Staged, directory=directory)
         self.restart()
 
     def restart(self) -> None:
@@ -58,14 +63,9 @@ class Snapshot:
         """Some object is in an older version than the index has it."""
         self.missing = dict(self._known)
         """Once the listing is whole: what the index knows and the listing does not have."""
-        self._file.close()
-        self._file = self._new_file()
-        self._frame: list[Staged] = []
-        self._frame_bytes = 0
+        self._staging.clear()
+        self._told: Mapping[str, Known | None] = {}
         self._late: dict[str, Staged | None] = {}
-
-    def _new_file(self) -> tempfile.SpooledTemporaryFile[bytes]:
-        return tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=self._directory)
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +73,7 @@ class Snapshot:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._staging.close()
 
     def add(self, members: RawObject) -> None:
         """Stage one listed object, unless the index has just this version of it."""
@@ -85,15 +85,12 @@ class Snapshot:
             self.replace(members)
             return
         before = self.missing.pop(metadata.key, None)
-        if before == metadata.known:
+        if before == metadata.known and not self.again:
             return
         if before and before.uid == metadata.uid and newer(before.version, metadata.resourceVersion):
             self.older = True
         staged = Staged(metadata, self._shaper.shape(members), before)
-        self._frame.append(staged)
-        self._frame_bytes += len(staged.object)
-        if self._frame_bytes >= FRAME_BYTES:
-            self._flush()
+        self._staging.append(staged, len(staged.object))
 
     def replace(self, members: RawObject) -> None:
         """An object changed while it was being listed: only its newest state counts."""
@@ -114,20 +111,33 @@ class Snapshot:
         if key in self._known:
             self.missing[key] = self._known[key]
 
-    def _flush(self) -> None:
-        frame = zstandard.compress(msgspec.msgpack.encode(self._frame), 1)
-        self._file.write(len(frame).to_bytes(4, "big") + frame)
-        self._frame, self._frame_bytes = [], 0
+    def rebase(self, told: Mapping[str, Known | None]) -> None:
+        """From now on, what differs from the index as it stands once these changes are told."""
+        if not told:
+            return
+        listed = {
+            each.metadata.key for some in self.differences() for each in some if each.metadata.key in told
+        }
+        for key, known in told.items():
+            self.missing.pop(key, None)
+            if known and key not in listed:
+                self.missing[key] = known
+        self._told = told
 
     def differences(self) -> Iterator[list[Staged]]:
         """The staged objects, about a megabyte at a time, in the order in which they were listed."""
-        self._flush()
-        self._file.seek(0)
-        while head := self._file.read(4):
-            frame = zstandard.decompress(self._file.read(int.from_bytes(head, "big")))
-            staged = msgspec.msgpack.decode(frame, type=list[Staged])
-            yield [each for each in staged if each.metadata.key not in self._late]
-        yield [each for each in self._late.values() if each]
+        for staged in self._staging.frames():
+            yield self._rebased(each for each in staged if each.metadata.key not in self._late)
+        yield self._rebased(each for each in self._late.values() if each)
+
+    def _rebased(self, staged: Iterable[Staged]) -> list[Staged]:
+        told = self._told
+        if not told:
+            return list(staged)
+        now = (
+            msgspec.structs.replace(each, before=told.get(each.metadata.key, each.before)) for each in staged
+        )
+        return [each for each in now if each.before != each.metadata.known]
 
 
 async def take(client: Client, snapshot: Snapshot, *, at: str = "") -> None:

@@ -108,6 +108,17 @@ def _prepare(directory: StateDir) -> None:
         database.say_lost(directory.file, "write-ahead log missing")
 
 
+def trouble(directory: StateDir) -> str:
+    """Why the next start would not take this journal as it is; "" for one that is sound."""
+    problem = _condemned(directory)
+    if not problem and _crashed(directory) and not directory.log.exists():
+        problem = "its write-ahead log is missing"
+    if not problem:
+        mark_closed(directory)  # to look into the file takes its log away
+        problem = _problem(directory.file)
+    return problem
+
+
 def condemn(directory: StateDir, problem: str) -> None:
     """A process that runs found damage: the next start shall not trust the file, even if it looks sound."""
     with suppress(OSError):

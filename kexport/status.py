@@ -9,7 +9,8 @@ shown by their names.
   `gaps`, `inferred`, `heard_seconds`, `bookmark_seconds`
 - `waiting[]`: configured resources that the server does not have (yet)
 - `sinks[]`: `name`, `type`, `state`, `error`, `lag_events`, `lag_seconds`, `journal_share` (how much of what
-  is stored this sink still wants, 0 to 1), `delivered`, `filtered`, `rejected`, `dropped`, `retries`,
+  is stored this sink still wants, 0 to 1), `delivered`, `filtered`, `rejected`, `dropped`, `skipped`,
+  `parked`, `retries`, `held` (`position` and `id` of the event that it waits to deliver after trouble),
   `success_seconds`
 - `journal`: `bytes`, `max_bytes`, `events`, `oldest_seconds`, `failing` ("" or why), `full`
 - `config`: `reloads`, `failures`, `error`, `loaded`
@@ -36,6 +37,7 @@ from kexport.view import View
 STARTED = time.time()
 _MOST_LINES = 40
 _MOST_CHARACTERS = 200
+_OF_COURSE = frozenset({"/metadata/resourceVersion", "/metadata/generation"})  # each change has them
 _json = msgspec.json.Decoder()
 
 
@@ -109,8 +111,11 @@ def _sink(view: View, name: str, lane: LaneStats) -> dict[str, Any]:
         "delivered": lane.written,
         "filtered": lane.filtered,
         "rejected": lane.rejected,
-        "dropped": lane.dropped,
+        "dropped": view.dropped(name),
+        "skipped": lane.skipped,
+        "parked": lane.parked,
         "retries": lane.retries,
+        "held": {"position": lane.held_at, "id": lane.held_id} if lane.held_at else None,
         "success_seconds": _age(lane.succeeded),
     }
 
@@ -136,6 +141,7 @@ def _change(seen: Seen) -> dict[str, Any]:
         "time": attributes.time,
         "change": attributes.type.rpartition(".")[2],
         "origin": attributes.origin,
+        "manager": attributes.manager,
         "resource": attributes.resource,
         "key": attributes.subject,
         "version": attributes.resourceversion,
@@ -144,9 +150,10 @@ def _change(seen: Seen) -> dict[str, Any]:
 
 
 def _patch(operations: Iterable[dict[str, Any]]) -> Iterable[str]:
-    """An RFC 6902 patch for reading: a line an operation."""
+    """An RFC 6902 patch for reading: a line an operation, without what every change has."""
     signs = {"add": "+", "remove": "-", "replace": "~"}
-    for number, operation in enumerate(operations):
+    telling = (each for each in operations if each["path"] not in _OF_COURSE)
+    for number, operation in enumerate(telling):
         if number == _MOST_LINES:
             yield "…"
             return

@@ -203,6 +203,13 @@ class Store:
         row = self._db.execute("SELECT last, count FROM chunks ORDER BY last LIMIT 1").fetchone()
         return (row[0], row[1]) if row else None
 
+    def stored_since(self, moment: float) -> tuple[int, float] | None:
+        """Of the events that were stored since a Unix time: the position before the first, and its time."""
+        row = self._db.execute(
+            "SELECT last - count, at FROM chunks WHERE at >= ? ORDER BY last LIMIT 1", (moment,)
+        ).fetchone()
+        return (row[0], row[1]) if row else None
+
     # -- reading, by lanes that are behind ---------------------------------------------------------------
 
     def read(self, after: int, *, most_bytes: int = 4 << 20) -> list[Chunk]:

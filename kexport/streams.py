@@ -13,6 +13,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from kexport import plan
+from kexport.asked import Told
 from kexport.change import Stream, StreamKey
 from kexport.cluster import Identity, survey
 from kexport.discovery import Catalogue
@@ -49,6 +50,7 @@ class Source(NamedTuple):
 class _Running(NamedTuple):
     stream: Stream
     rules: list[Rule]
+    informer: Informer
     task: asyncio.Task[None]
 
 
@@ -134,7 +136,7 @@ class Streams:
             missing=self._wanted.set,
         )
         task = self._group.create_task(informer.run(), name=f"informer {key}")
-        self._running[key] = _Running(stream, rules, task)
+        self._running[key] = _Running(stream, rules, informer, task)
 
     def _shaper(self, stream: Stream, rules: list[Rule]) -> Shaper:
         key = self._source.redaction_key
@@ -165,6 +167,23 @@ class Streams:
             if name not in self._stats.waiting:
                 _log.warning("the server has no such resource; waiting for it to be installed", resource=name)
         self._stats.waiting = names
+
+    def snapshot(self, resource: str, namespace: str) -> dict[StreamKey, Told]:
+        """Tell again what exists in the streams of a resource; raises ConfigError where there is none.
+
+        `namespace` picks the streams that follow just this one.
+        """
+        names = {each.full_name for each in self.catalogue.find(resource)}
+        found = [each for each in self._running.values() if each.stream.resource.full_name in names]
+        asked = [each for each in found if not namespace or each.stream.namespace == namespace]
+        if not found:
+            raise ConfigError(f"no stream follows {resource}; see [[resources]]")
+        if not asked:
+            keys = ", ".join(each.stream.key for each in found)
+            raise ConfigError(
+                f"no stream follows {resource} in {namespace} alone; without -n these are told again: {keys}"
+            )
+        return {each.stream.key: each.informer.snapshot() for each in asked}
 
     # -- following the server -----------------------------------------------------------------------------
 

@@ -34,10 +34,10 @@ class ClusterConfig(_Table, frozen=True):
     ] = 4
     recover_max_requests: Annotated[
         int, Meta(ge=0, description="Most requests to read a stream's gap back from history; 0: don't.")
-    ] = 60_000
+    ] = 100_000
     recover_max_seconds: Annotated[
         float, Meta(ge=0, description="How long a stream's gap may be read back from history.")
-    ] = 120.0
+    ] = 240.0
     recover_scan_revisions: Annotated[
         int,
         Meta(ge=0, description="Most versions of a gap that are looked at for short-lived objects."),
@@ -204,6 +204,40 @@ class HttpConfig(_Table, frozen=True):
     ] = False
 
 
+class TelemetryConfig(_Table, frozen=True):
+    otlp_endpoint: Annotated[
+        str,
+        Meta(
+            pattern=r"^(|https?://[^/?#@\s]+([/?][^#@\s]*)?)$",
+            description="URL that gets the metrics over OTLP/HTTP, such as http://collector:4318; /v1/metrics"
+            ' is added when it has no path. "": none. Needs the extra otlp-metrics.',
+        ),
+    ] = ""
+    otlp_headers: Annotated[
+        dict[
+            Annotated[str, Meta(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")],
+            Annotated[str, Meta(pattern=r"^[\t\x20-\x7e]*$")],
+        ],
+        Meta(description="Headers of every request, such as authorization; secrets best as ${NAME}."),
+    ] = msgspec.field(default_factory=dict)
+    otlp_ca_file: Annotated[
+        str, Meta(description="PEM file of the authorities that may sign the server; empty: the system's.")
+    ] = ""
+    interval_seconds: Annotated[float, Meta(ge=1, description="How often the metrics are read and sent.")] = (
+        60.0
+    )
+    timeout_seconds: Annotated[
+        float, Meta(gt=0, description="A request without an answer for so long has failed.")
+    ] = 10.0
+    resource_attributes: Annotated[
+        dict[str, str],
+        Meta(
+            description="Resource attributes, over OTEL_RESOURCE_ATTRIBUTES and the defaults service.name,"
+            " service.version, service.instance.id (the host's name) and k8s.cluster.name."
+        ),
+    ] = msgspec.field(default_factory=dict)
+
+
 class RetryConfig(_Table, frozen=True):
     min_seconds: Annotated[float, Meta(gt=0, description="First wait after a failed write.")] = 0.5
     max_seconds: Annotated[float, Meta(gt=0, description="Longest wait between two tries.")] = 60.0
@@ -217,6 +251,7 @@ class Root(_Table, frozen=True):
     cluster: ClusterConfig = ClusterConfig()
     journal: JournalConfig = JournalConfig()
     http: HttpConfig = HttpConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     transforms: tuple[TransformConfig, ...] = ()
     routes: tuple[RouteConfig, ...] = ()
     shutdown_seconds: Annotated[

@@ -81,6 +81,8 @@ class Tally:
         self.changes: Counter[tuple[StreamKey, str, str]] = Counter()
         """How many events of each stream, type and origin; stream events have their own types."""
         self.gaps: Counter[tuple[StreamKey, str]] = Counter()
+        self.gap_times: dict[tuple[StreamKey, str, bool], float] = {}
+        """When the last gap of each stream and reason was (monotonic), by whether all of it was recovered."""
         self.snapshots: Counter[tuple[StreamKey, str]] = Counter()
         """Finished listings by their reason: that of the gap they close, or `initial`."""
         self.recent: deque[Seen] = deque(maxlen=RECENT_EVENTS)
@@ -107,6 +109,7 @@ class Tally:
             if attributes.type in _WORDS:
                 reason = self._take_gap(stream, event)
             elif attributes.type == SYNCED:
+                reason = event.data["object"].get("reason", reason)
                 self.snapshots[stream, reason] += 1
         for event in events[-RECENT_EVENTS:]:
             line = event.line if len(event.line) <= RECENT_BYTES else b""
@@ -117,6 +120,7 @@ class Tally:
         # What stands behind the colon (why a journal was lost) is free text, and no label.
         reason = str(details.get("reason", "")).partition(":")[0]
         self.gaps[stream, reason] += 1
+        self.gap_times[stream, reason, details.get("complete") is True] = time.monotonic()
         what = _WORDS[event.type]
         self.recent_gaps.append({"kind": what, "time": event.attributes.time, **details})
         return reason

@@ -183,7 +183,13 @@ class LaneStats:
     filtered: int = 0
     rejected: int = 0
     dropped: int = 0
+    skipped: int = 0
+    parked: int = 0
+    """Given up by an operator; parked ones were stored elsewhere before."""
     retries: int = 0
+    held_at: int = 0
+    """The position of the event that the lane waits to deliver after trouble; 0 while there is none."""
+    held_id: str = ""
     cursor: int = 0
     succeeded: float = 0.0
     """When a write was last acknowledged (monotonic); 0 before the first."""
@@ -215,3 +221,7 @@ class Stats:
     reload_error: str = ""
     """Why the newest configuration was refused; "" when it is in force."""
     reloaded_at: float = field(default_factory=time.time)
+    pushes: int = 0
+    push_failures: int = 0
+    push_error: str = ""
+    """Why the newest push of the metrics failed; "" when it did not."""

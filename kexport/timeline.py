@@ -1,7 +1,6 @@
-"""What is known about a gap so far: each object's moments, and which versions they explain.
+"""What is known about a stretch of history so far: each object's moments, and so how many there were when.
 
-Every version of etcd is one write. Whoever knows all writes of a stream but one can tell where that one must
-be: at a version that nothing explains, where the server counts another number of objects than the timeline.
+Where the server counts another number of objects than the timeline, somebody is missing in it.
 """
 
 from __future__ import annotations
@@ -15,15 +14,13 @@ from kexport.walk import Moment
 
 
 class Timeline:
-    """The objects of one stream over a gap; `known` is what the index had as it began."""
+    """The objects of one stream over a while; `known` is what there was as it began."""
 
     def __init__(self, known: Mapping[str, Known]) -> None:
         self._known = known
         self._moments: dict[str, list[Moment]] = {}
         self._began: list[int] = []
         self._ended: list[int] = []
-        self.explained: set[int] = set()
-        """Versions that belong to a write that is told."""
 
     def add(self, key: str, moments: list[Moment]) -> None:
         """What was found about an object; it may lie between what was found before."""
@@ -34,7 +31,6 @@ class Timeline:
         self._moments[key] = [mine[at] for at in sorted(mine)]
         for began, at in self._turns(key):
             insort(self._began if began else self._ended, at)
-        self.explained.update(mine)
 
     def _turns(self, key: str) -> Iterator[tuple[bool, int]]:
         """Where the object came into the stream (True), and where it went."""

@@ -10,7 +10,8 @@ import time
 from base64 import b64encode
 from importlib.metadata import version
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client import ApiClient, Configuration
@@ -22,7 +23,9 @@ from kexport.errors import ConfigError, ConnectionLostError
 
 USER_AGENT = f"kexport/{version('kexport')}"
 CREDENTIAL_CHECK_SECONDS = 5.0
+READ_BYTES = 2 << 20  # an object may be larger than aiohttp's own buffer
 RETIRED_SECONDS = 900.0  # longer than any watch lasts
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 9}  # client-go's: 165 s in all
 _USER = re.compile(r"//[^/?#]*@")
 
 
@@ -40,28 +43,47 @@ class _Transport(RESTClientObject):  # type: ignore[misc]  # the client is untyp
 
     @override
     def _create_pool_manager(self) -> _Session:
-        return _Session(super()._create_pool_manager())
+        # `trust_env` would read ~/.netrc and ask for the proxy in a thread each, for every single request.
+        session = aiohttp.ClientSession(
+            connector=self._create_connector(), trust_env=False, read_bufsize=READ_BYTES
+        )
+        return _Session(session, _proxy(self.configuration.host))
 
 
 class _Session:
     """A session that follows no redirect: it would take the token, or the answer, to another place."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, proxy: dict[str, Any]) -> None:
         self._session = session
+        self._proxy = proxy
 
     async def request(self, **arguments: Any) -> aiohttp.ClientResponse:
-        return await self._session.request(**arguments, allow_redirects=False)
+        return await self._session.request(**(self._proxy | arguments), allow_redirects=False)
 
     async def close(self) -> None:
         await self._session.close()
 
 
+def _proxy(host: str) -> dict[str, Any]:
+    """The proxy that the environment (HTTPS_PROXY, NO_PROXY, …) names for the way to the API server."""
+    address = urlsplit(host)
+    found = getproxies().get(address.scheme)
+    if not found or proxy_bypass(address.netloc.rpartition("@")[2]):
+        return {}
+    proxy = urlsplit(found)
+    if proxy.username is None:
+        return {"proxy": found}
+    login = aiohttp.encode_basic_auth(unquote(proxy.username), unquote(proxy.password or ""))
+    bare = proxy._replace(netloc=proxy.netloc.rpartition("@")[2])
+    return {"proxy": bare.geturl(), "proxy_headers": {"Authorization": login}}
+
+
 def _socket(address: Any) -> socket.socket:
-    """A socket with client-go's keepalive: 30 s idle, 15 s apart, 9 probes."""
+    """One that notices a peer that is gone, also where nothing is ever sent to it, as in a watch."""
     family, kind, protocol, *_ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 9)):
+    for name, value in KEEPALIVE.items():
         if hasattr(socket, name):
             made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     return made

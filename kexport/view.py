@@ -33,6 +33,10 @@ class View(NamedTuple):
         """The cluster's name as events carry it; "" before the cluster was reached for the first time."""
         return self.config().root.cluster.name or self.journal.cluster_uid
 
+    def dropped(self, sink: str) -> int:
+        """Events lost to a sink: what it has been told of, and what it will be told of when it answers."""
+        return self.stats.lanes[sink].dropped + self.journal.lane(sink).dropped
+
     def masked(self, text: str) -> str:
         """The text with secrets of the configuration shown by their names."""
         return mask(text, self.config().secrets)

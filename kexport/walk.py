@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from kexport.change import Known, Metadata
+from kexport.explained import Explained
 from kexport.history import History, Step, UnreadableError, Version
 from kexport.shape import Shaper
 from kexport.snapshot import Staged
@@ -36,40 +37,57 @@ class Moment(NamedTuple):
 class Walker:
     """Reads objects back, as long as what was read fits the memory set aside for it."""
 
-    def __init__(self, history: History, shaper: Shaper, *, selective: bool) -> None:
+    def __init__(self, history: History, shaper: Shaper, explained: Explained) -> None:
         self._history = history
         self._shaper = shaper
-        self._selective = selective
+        self._explained = explained
+        self._selective = history.stream.selective
+        # Events expire by etcd's leases: one revision may take a thousand of them away (informer.md §1.8).
+        self._alone = history.stream.resource.name != "events"
         self._bytes = 0
         self.full = False
         """Something did not fit: no more should be read."""
 
-    async def back(self, key: str, step: Step, staged: Staged | None = None) -> list[Moment]:
+    async def back(
+        self, key: str, step: Step, staged: Staged | None = None, *,
+        later: list[Step] | None = None, begins: Moment | None = None,
+    ) -> list[Moment]:  # fmt: skip
         """The moments of a step, newest first; the last may be what was known at its beginning.
 
         What lived between a deletion and the creation after it is not looked for: only a scan finds that.
+        With `later` nor is a deletion: it is put there as a step of its own, since the fewer versions are
+        unexplained, the sooner it is found. `begins`: what was known at its beginning, where that was read.
         Raises UnreadableError, and then nothing of the step counts.
         """
         moments: list[Moment] = []
         try:
-            await self._walk(key, step, staged, moments)
+            await self._walk(key, step, staged, moments, later, begins)
         except UnreadableError:
             self.forget(moments)
             raise
+        self._explained.add(moment.at for moment in moments if self._alone or moment.metadata)
         return moments
 
     def forget(self, moments: list[Moment]) -> None:
         """These aren't kept after all."""
         self._bytes -= sum(len(moment.object) for moment in moments)
 
-    async def _walk(self, key: str, step: Step, staged: Staged | None, moments: list[Moment]) -> None:
+    async def _walk(
+        self, key: str, step: Step, staged: Staged | None, moments: list[Moment],
+        later: list[Step] | None, begins: Moment | None,
+    ) -> None:  # fmt: skip
         before, at = step.before, step.high
         version, selected = await self._at_the_end(key, step, staged)
         while version or before:
             if version is None:
                 assert before
+                if later is not None:
+                    later.append(Step(step.low, before, at, None))
+                    return
                 at = await self._deletion(key, before.uid, low=step.low, high=at)
                 moments.append(Moment(at))
+                if begins and self._nothing_between(begins.at, at):
+                    return
                 version, selected = await self._history.state(key, at - 1)
                 if version is None:
                     raise UnreadableError("the history does not stand still")
@@ -83,6 +101,10 @@ class Walker:
                 return
             at -= 1
             version, selected = await self._history.state(key, at)
+
+    def _nothing_between(self, low: int, high: int) -> bool:
+        """Whether all that was written between is something else."""
+        return all(version in self._explained for version in range(low + 1, high))
 
     def _reached(self, step: Step, metadata: Metadata, at: int, *, selected: bool) -> bool:
         """Whether what was there a moment before is known already; leaving a selection needs its content."""
@@ -106,15 +128,25 @@ class Walker:
     async def _deletion(self, key: str, uid: str, *, low: int, high: int) -> int:
         """The first version at which this uid is gone.
 
-        It exists at `low` and not at `high`, and never comes back, so halving finds the place.
+        It exists at `low` and not at `high`, and never comes back, so halving finds the place. Versions that
+        belong to another write need not be asked for: between the others nothing has changed.
         """
-        while high - low > 1:
+        explained = self._explained
+        while True:
+            while high > low and high in explained:
+                high -= 1
+            while low < high and low + 1 in explained:
+                low += 1
+            if high - low < 2:
+                break
             middle = (low + high) // 2
             found = await self._history.version(key, middle)
             if found and found.metadata.uid == uid:
                 low = middle
             else:
                 high = middle
+        if high == low:
+            raise UnreadableError("no version is left at which it can have gone")
         return high
 
     def _moment(self, at: int, version: Version, staged: Staged | None, *, selected: bool) -> Moment:

@@ -27,7 +27,8 @@ TRACED = {
     str(ROOT / f"{name}.py"): name
     for name in (
         "journal", "store", "database", "disk", "delivery", "cursors", "pending", "retention", "statedir",
-        "recent", "states", "laststates", "remembered", "trail", "chunks",
+        "recent", "states", "laststates", "remembered", "trail", "chunks", "tidying", "hold", "outlet",
+        "comparing",
     )
 }  # fmt: skip
 

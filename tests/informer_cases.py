@@ -11,6 +11,8 @@ import base64
 import uuid
 from pathlib import Path
 
+from kexport.remote import ask
+from kexport.request import Snapshot
 from tests.exporter import Exporter, Memory, told, toml
 from tests.shop import Server, Shop, ShopCases, about
 
@@ -70,6 +72,28 @@ class InformerCases(ShopCases):
             ("added", "missed", "watch"), ("modified", "missed", "watch"),
         ]  # fmt: skip
         assert stats.snapshots == 0
+
+    async def test_a_snapshot_that_is_asked_for_tells_all_again_and_the_watch_goes_on(
+        self, shop: Shop, memory: Memory, tmp_path: Path
+    ) -> None:
+        for name in ("old", "gone"):
+            await shop.create(name)
+        async with Exporter(self.config(shop, tmp_path), memory) as exporter:
+            await exporter.synced()
+            await shop.change("old", "1")
+            await shop.delete("gone")
+            await exporter.until(lambda events: ("deleted", shop.subject("gone"), "watch") in told(events))
+            seen = len(exporter.events)
+            request = Snapshot(resource="configmaps")
+            answer = await asyncio.to_thread(ask, tmp_path / "state", request, wait_seconds=30)
+            await shop.change("old", "2")
+            await exporter.until(lambda events: ("modified", "old", "watch") in about(events[seen:], shop))
+        again = memory.events[seen:]
+        assert about(again, shop) == [("added", "old", "snapshot"), ("modified", "old", "watch")]
+        assert [event.data["object"]["objects"] for event in again if event.change == "synced"] == [
+            answer["objects"]
+        ]
+        assert not [event for event in again if event.change == "gap"]
 
     async def test_an_object_that_leaves_the_selector_is_not_called_deleted(
         self, shop: Shop, memory: Memory, tmp_path: Path

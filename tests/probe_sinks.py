@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from typing_extensions import override
 
-from kexport import ConfigError, Event, Sink, SinkConfig, SinkContext, SinkType, TransientError, hookimpl
+from kexport import (
+    ConfigError,
+    Event,
+    RejectedError,
+    Sink,
+    SinkConfig,
+    SinkContext,
+    SinkType,
+    TransientError,
+    hookimpl,
+)
 
 
 class ProbeConfig(SinkConfig, frozen=True):
@@ -22,6 +32,8 @@ class ProbeConfig(SinkConfig, frozen=True):
     ] = "well"
     password: Annotated[str, msgspec.Meta(description="Shown by an error, to see it masked.")] = ""
     level: Annotated[int, msgspec.Meta(ge=0, le=9, description="A number with bounds.")] = 0
+    refuse: Annotated[str, msgspec.Meta(description="Name of an object whose events it never accepts.")] = ""
+    slow_seconds: Annotated[float, msgspec.Meta(ge=0, description="How long each event takes.")] = 0.0
     topics: Annotated[tuple[str, ...], msgspec.Meta(max_length=2, description="A list of strings.")] = ()
 
 
@@ -46,7 +58,13 @@ class ProbeSink(Sink):
         if self._config.mode == "stubborn":
             await asyncio.Event().wait()
         with Path(self._config.path).open("ab") as file:
-            file.writelines(event.line + b"\n" for event in events)
+            for number, event in enumerate(events):
+                if self._config.refuse and event.attributes.objname == self._config.refuse:
+                    raise RejectedError("too large", written=number)
+                if self._config.slow_seconds:
+                    await asyncio.sleep(self._config.slow_seconds)
+                file.write(event.line + b"\n")
+                file.flush()
 
 
 @hookimpl

@@ -97,17 +97,26 @@ async def a_client(fake: FakeCluster, **config: Any) -> AsyncIterator[Client]:
         await client.close()
 
 
+@asynccontextmanager
+async def recovering(
+    fake: FakeCluster, known: dict[str, Known], resync: Resync, *, stream: Stream = STREAM, **config: Any
+) -> AsyncIterator[tuple[Recovery, Snapshot]]:
+    """A recovery from `known` to now that has run, and the listing at its end."""
+    async with a_client(fake, **config) as client:
+        with Snapshot(stream, SHAPER, known) as snapshot:
+            await snapshots.take(client, snapshot, at=str(fake.revision))
+            with Recovery(snapshot, known, resync, client=client, shaper=SHAPER) as recovery:
+                assert recovery.possible
+                await recovery.run()
+                yield recovery, snapshot
+
+
 async def recovered(
     fake: FakeCluster, known: dict[str, Known], resync: Resync, *, stream: Stream = STREAM, **config: Any
 ) -> tuple[Recovery, list[Happened]]:
     """Recover from `known` to now; the recovery, and what it tells."""
-    async with a_client(fake, **config) as client:
-        with Snapshot(stream, SHAPER, known) as snapshot:
-            await snapshots.take(client, snapshot, at=str(fake.revision))
-            recovery = Recovery(snapshot, known, resync, client=client, shaper=SHAPER)
-            assert recovery.possible
-            await recovery.run()
-    return recovery, list(said(recovery))
+    async with recovering(fake, known, resync, stream=stream, **config) as (recovery, _):
+        return recovery, list(said(recovery))
 
 
 def said(recovery: Recovery) -> Iterator[Happened]:

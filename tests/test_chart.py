@@ -17,7 +17,8 @@ from tests.testbed.helm import CHART
 ROOT = CHART.parents[1]
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
-GIVEN = sorted([*CHART.glob("values-*.yaml"), *CHART.glob("ci/*-values.yaml")])
+PRESETS = sorted([*CHART.glob("values-*.yaml"), *CHART.glob("examples/*-values.yaml")])
+GIVEN = [*PRESETS, *sorted(CHART.glob("ci/*-values.yaml"))]
 TEMPLATES = {path: path.read_text(encoding="utf-8") for path in CHART.glob("templates/**/*.*")}
 GOOD = {
     "resources": [{"resource": "pods"}],
@@ -50,6 +51,11 @@ def test_the_schema_is_a_schema():
 @pytest.mark.parametrize("path", GIVEN, ids=lambda path: path.name)
 def test_the_presets_and_the_examples_pass_the_schema(path: Path):
     assert problems(yaml.safe_load(path.read_text(encoding="utf-8"))) == []
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.name)
+def test_the_readme_names_every_preset_and_example(path: Path):
+    assert path.name in (CHART / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -168,6 +174,7 @@ def test_the_bill_of_materials_names_everything_once_and_refers_to_what_it_has()
     document = sbom.document([*distributions()])
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.5")
     names = [each["name"] for each in document["components"]]
+    assert [each["name"] for each in document["components"] if "licenses" not in each] == []
     assert {"kexport-kafka", "aiohttp", "msgspec"} <= set(names)
     assert len(names) == len(set(names))
     references = {each["bom-ref"] for each in document["components"]}

@@ -11,7 +11,7 @@ from kexport.arguments import parser
 from kexport.testing.cluster import FakeCluster
 from tests.commandline import CommandLine, read_until
 
-COMMANDS = ["run", "check", "rbac", "demo", "tail", "resources", "plugins", "new-plugin", "schema"]
+COMMANDS = ["run", "check", "rbac", "demo", "tail", "resources", "plugins", "new-plugin", "migrate", "schema"]
 
 
 @pytest.fixture

@@ -82,6 +82,8 @@ EXPRESSIONS = [
     "timestamp(event.time) > timestamp('2020-01-01T00:00:00Z')",
     "event.change == 'modified' && event.namespace == 'shop' && event.name == event.objname",
     "size(event) > 10",
+    "event.exists(name, name == 'change')",
+    "object.exists(name, name == 'spec')",
     "has(previous.spec)",
     "previous.spec.replicas < object.spec.replicas",
     "true",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,17 @@ from kexport.recovery import Recovery
 from kexport.snapshot import Snapshot
 from kexport.testing.cluster import FakeCluster
 from tests.liar import Liar
-from tests.story import MAPS, SHAPER, STREAM, Story, gap, index_after, recovered, without_brief_lives
+from tests.story import (
+    MAPS,
+    SHAPER,
+    STREAM,
+    Story,
+    gap,
+    index_after,
+    recovered,
+    recovering,
+    without_brief_lives,
+)
 
 
 @pytest.fixture
@@ -100,14 +111,14 @@ async def test_portions_lead_the_index_to_the_listing(
     story.go_on(20)
     index, since, start = dict(story.index), fake.revision, len(story.all)
     story.go_on(50)
-    recovery, _ = await recovered(fake, index, gap(since))
     resync, count = gap(since), start
-    for portion in recovery.portions(Encoder(STREAM, "c")):
-        resync = portion.added_to(resync)
-        count += len(portion.events)
-        index = {key: known for key, known in (index | portion.objects).items() if known}
-        assert index == index_after(story.all[:count])
-        assert (resync.upto, resync.recovered) == (str(story.all[count - 1].version), count - start)
+    async with recovering(fake, index, gap(since)) as (recovery, _):
+        for portion in recovery.portions(Encoder(STREAM, "c")):
+            resync = portion.added_to(resync)
+            count += len(portion.events)
+            index = {key: known for key, known in (index | portion.objects).items() if known}
+            assert index == index_after(story.all[:count])
+            assert (resync.upto, resync.recovered) == (str(story.all[count - 1].version), count - start)
     assert count == len(story.all)
 
 
@@ -144,5 +155,6 @@ async def test_a_stream_of_patterns_and_one_of_a_namespace_keep_to_theirs(fake: 
 def test_when_there_is_a_history(stream: Stream, resync: Resync, version: str, *, possible: bool) -> None:
     with Snapshot(stream, SHAPER, {}) as snapshot:
         snapshot.version = version
-        recovery = Recovery(snapshot, {}, resync, client=Liar({}), shaper=SHAPER)  # type: ignore[arg-type]
-        assert recovery.possible == possible
+        liar: Any = Liar({})
+        with Recovery(snapshot, {}, resync, client=liar, shaper=SHAPER) as recovery:
+            assert recovery.possible == possible

@@ -11,7 +11,7 @@ import pytest
 from kexport.change import Resource, Stream
 from kexport.history import History
 from kexport.kube import Client
-from kexport.ledger import Ledger
+from kexport.ledger import Done, Ledger
 from kexport.testing.cluster import FakeCluster
 from tests.recovery_cases import RecoveryCases
 from tests.shop import Server
@@ -34,11 +34,17 @@ class TestRecovery(RecoveryCases):
 
 async def learned(mine: tuple[Stream, Client], theirs: tuple[Stream, Client]) -> set[int]:
     """What one stream knows after another has explained versions 5 and 6."""
-    ledger, explained = Ledger(), {1}
-    async with ledger.entered(mine[0].key), ledger.entered(theirs[0].key), asyncio.TaskGroup() as group:
-        group.create_task(ledger.told(theirs[0].key, History(*theirs), {5, 6}))
-        group.create_task(ledger.told(mine[0].key, History(*mine), explained))
-    return explained
+    ledger, here, there = Ledger(), History(*mine), History(*theirs)
+    async with ledger.entered(mine[0].key), ledger.entered(theirs[0].key):
+        explained, others = await asyncio.gather(ledger.explained(here), ledger.explained(there))
+        explained.add([1])
+        others.add([5, 6])
+        await asyncio.gather(
+            ledger.reached(mine[0].key, 9, Done.VERSIONS, here),
+            ledger.reached(theirs[0].key, 9, Done.VERSIONS, there),
+        )
+    assert explained.within(range(9)) == sum(version in explained for version in range(9))
+    return {version for version in range(9) if version in explained}
 
 
 @pytest.mark.parametrize(
@@ -71,6 +77,6 @@ async def test_who_is_slow_is_waited_for_but_not_for_ever_and_the_wait_costs_no_
         ledger = Ledger()
         async with ledger.entered(STREAM.key), ledger.entered(SECRETS.key):
             history = History(STREAM, client)
-            await ledger.told(STREAM.key, history, set())
+            await ledger.reached(STREAM.key, 9, Done.VERSIONS, history)
             assert history.seconds >= 0.19
             assert not history.exhausted

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from kexport.change import Known
 from kexport.encoder import Encoder
 from kexport.recovery import Recovery
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory, told, toml
-from tests.story import Story
+from tests.story import Story, index_after
 
 
 @pytest.fixture
@@ -141,3 +142,58 @@ async def test_recovered_secrets_are_redacted_like_watched_ones(fake: FakeCluste
     stored = b"".join(path.read_bytes() for path in (tmp_path / "state").iterdir())
     assert b"aHVudGVyM" not in stored + b"".join(e.line for e in events)
     assert said["complete"] is True
+
+
+async def test_what_left_inside_a_gap_is_forgotten_and_not_told_again_after_the_next(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
+    text, memory = configured(fake, tmp_path, label_selector="tier=web"), Memory()
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"tier": "web"}}}
+    fake.create(body)
+    async with Exporter(text, memory) as exporter:
+        await exporter.synced()
+    fake.delete("configmaps", "default", "a")
+    await fake.restart()
+    events, said = await after_gap(text, memory)
+    assert told(events)[:1] == [("left", "default/a", "recovered")]
+    assert said["complete"] is True
+    fake.compact()
+    await fake.restart()
+    events, said = await after_gap(text, memory)
+    assert told(events)[0][0] == "gap"
+    assert (said["deleted"], said["complete"]) == (0, True)
+
+
+async def test_behind_a_compaction_in_the_gap_every_version_comes_back_and_before_it_is_inferred(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
+    text, memory, story = configured(fake, tmp_path), Memory(), Story(fake, seed=6)
+    story.go_on(20)
+    async with Exporter(text, memory) as exporter:
+        await exporter.synced()
+    since, seen, lost = fake.revision, len(memory.events), len(story.all)
+    story.go_on(30)
+    fake.compact()
+    begins, index, start = fake.revision, story.index, len(story.all)
+    story.go_on(40)
+    await fake.restart()
+    async with Exporter(text, memory) as exporter:
+        await exporter.until(lambda events: sum(e.change == "gap" for e in events[seen:]) == 2)
+    events = memory.events[seen:]
+    first, second = (e.data["object"] for e in events if e.change == "gap")
+    assert (first["from"], first["to"], first["complete"]) == (str(since), str(begins), False)
+    assert (second["from"], second["complete"], second["recovered"]) == (str(begins), True, 40)
+    changes = [e for e in events if ".object." in e.type]
+    recovered = [e for e in changes if e.attributes.origin == "recovered"]
+    assert [(e.change, e.subject, int(e.attributes.resourceversion)) for e in recovered] == [
+        (each.change, each.key, each.version) for each in story.all[start:]
+    ]
+    inferred = changes[: len(changes) - len(recovered)]
+    assert {e.attributes.origin for e in inferred} == {"resync"}
+    after = index_after(story.all[:lost])
+    for event in inferred:
+        after.pop(event.subject, None)
+        if event.change != "deleted":
+            known = Known(event.attributes.partitionkey, event.attributes.resourceversion)
+            after[event.subject] = known
+    assert after == index

@@ -29,16 +29,8 @@ async def fake() -> AsyncIterator[FakeCluster]:
         yield cluster
 
 
-def free_port() -> int:
-    import socket  # noqa: PLC0415
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def configure(shell: CommandLine, fake: FakeCluster, listen: str = "") -> None:
-    shell.configure(f"name = 'test'\nurl = '{fake.url}'\n[http]\nlisten = '{listen}'")
+def configure(shell: CommandLine, fake: FakeCluster) -> None:
+    shell.configure(f"name = 'test'\nurl = '{fake.url}'\n[http]\nlisten = ''")
 
 
 async def exported(shell: CommandLine) -> None:
@@ -54,7 +46,7 @@ async def exported(shell: CommandLine) -> None:
 
 
 async def test_the_status_of_a_process_that_runs(shell: CommandLine, fake: FakeCluster) -> None:
-    configure(shell, fake, f"127.0.0.1:{free_port()}")
+    configure(shell, fake)
     process = await shell.start("run")
     try:
         await read_until(process.stderr, "stream synced")
@@ -75,8 +67,14 @@ async def test_the_status_of_a_process_that_does_not_answer(shell: CommandLine, 
     process = await shell.start("run")
     try:
         await read_until(process.stderr, "stream synced")
+        code, out, _ = await shell.run("status", "-o", "json")
+        document = json.loads(out)
+        assert (code, document["running"], document["pid"]) == (0, True, process.pid)
+        (shell.folder / "state" / "control.sock").unlink()
         _, out, _ = await shell.run("status", "-o", "json")
         assert json.loads(out)["running"] is None
+        _, out, _ = await shell.run("status")
+        assert "kexport runs, and does not answer at its control socket" in out
     finally:
         process.send_signal(signal.SIGTERM)
         await process.communicate()

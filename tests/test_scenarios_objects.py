@@ -169,6 +169,33 @@ async def test_scenario_30_a_malformed_line_is_read_again_and_the_second_time_pa
     assert gaps == (["unreadable"] if again else [])
 
 
+async def test_scenario_30_what_a_malformed_line_hides_is_read_from_history(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
+    memory = Memory()
+    configmap(fake, "a")
+    configmap(fake, "b")
+    async with Exporter(config(fake, tmp_path, "configmaps"), memory) as exporter:
+        await watching(exporter)
+        broken = Reply(body=b'{"type":"ADDED","object":{"metadata":}}\n')
+        fake.script(broken, times=2, verb="watch", path_contains=WATCH)
+        fake.hang_up()
+        versions = [
+            fake.patch("configmaps", "default", "a", {"data": {"n": str(number)}})["metadata"][
+                "resourceVersion"
+            ]
+            for number in range(3)
+        ]
+        fake.delete("configmaps", "default", "b")
+        await exporter.until(lambda events: any(event.change == "gap" for event in events))
+    told = [event for event in memory.events if event.attributes.origin == "recovered"]
+    assert [(event.change, event.attributes.resourceversion) for event in told] == [
+        *(("modified", version) for version in versions), ("deleted", str(int(versions[-1]) + 1)),
+    ]  # fmt: skip
+    gap = next(event for event in memory.events if event.change == "gap").data["object"]
+    assert (gap["reason"], gap["recovered"], gap["complete"]) == ("unreadable", 4, True)
+
+
 @pytest.mark.parametrize("kind", ["unknown type", "table", "no version", "no name"])
 async def test_scenario_32_what_is_no_change_is_neither_guessed_nor_skipped(
     fake: FakeCluster, tmp_path: Path, kind: str

@@ -109,7 +109,7 @@ def test_the_page_serves_small_screens_darkness_keyboards_and_readers():
     assert "prefers-color-scheme: dark" in PAGE
     assert any(each.get("aria-live") == "polite" for each in attributes)
     assert any(each.get("id") == "filter" and each.get("aria-label") for each in attributes)
-    assert "tabIndex = 0" in PAGE
+    assert "row.tabIndex = index" in PAGE
 
 
 async def test_only_the_pages_own_script_and_style_may_run(tmp_path):

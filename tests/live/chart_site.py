@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import uuid
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.testbed.kubelet import Kubelet
 
 HOME = "exports"
 PREFIXES = {"configmaps": "/registry/configmaps/", "widgets.example.com": "/registry/example.com/widgets/"}
+# Short enough to see it end, and renewed many times while the chart is tested.
+TOKEN_SECONDS = 20.0
 # The node's own controllers would miss a kubelet that speaks for itself.
 CONTROLLERS = "*,-node-lifecycle-controller,-pod-garbage-collector-controller"
 
@@ -40,7 +43,14 @@ class Site:
         stack.callback(container.remove)
         self._prepare(kafka)
         self.kubelet = stack.enter_context(
-            Kubelet(self.api, HOME, folder / "node", root=container.root, image=image.config())
+            Kubelet(
+                self.api,
+                HOME,
+                folder / "node",
+                root=container.root,
+                image=image.config(),
+                token_seconds=TOKEN_SECONDS,
+            )
         )
 
     def _prepare(self, kafka: Kafka) -> None:
@@ -83,10 +93,11 @@ class Site:
             "rbac": {"clusterWide": False},
         }
 
-    def release(self, command: str, values: dict[str, Any], *more: str) -> str:
+    def release(self, command: str, values: dict[str, Any], *more: str, wait: bool = True) -> str:
         file = self.folder / "values.json"
         file.write_text(json.dumps(values), encoding="utf-8")
-        options = ("--namespace", HOME, "--values", file, "--wait", "--timeout=60s", *more)
+        waiting = ("--wait", "--timeout=60s") if wait else ()
+        options = ("--namespace", HOME, "--values", file, *waiting, *more)
         return self.helm.run(command, "kexport", CHART, *options)
 
     def pod(self) -> dict[str, Any]:
@@ -117,6 +128,19 @@ class Site:
             return 0, str(error)
         finally:
             connection.close()
+
+    def token(self) -> str:
+        """What is in the Pod's token file now."""
+        return (self.kubelet.pod("kexport-0").volumes / "token" / "token").read_text(encoding="utf-8")
+
+    def accepts(self, token: str) -> bool:
+        """Whether the API server knows who this is."""
+        return self.api.request("GET", "/version", token=token)[0] != 401
+
+    def watches(self) -> dict[str, int]:
+        """How many watches each stream has opened since the process began."""
+        found = re.findall(r'kexport_stream_watches_total\{stream="(.+?)"\} (\d+)', self.ask("/metrics")[1])
+        return {stream: int(count) for stream, count in found}
 
     def topic_has(self, text: str) -> bool:
         self.alive()

@@ -7,12 +7,19 @@ from collections.abc import Iterator
 import pytest
 
 from tests.testbed import Cluster, Kafka, NotBuiltError
+from tests.testbed.recipes import KUBERNETES, KUBERNETES_OLDEST, Part
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One control plane for all tests that leave its servers running; use a namespace each."""
     yield from _cluster(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def oldest_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """As `cluster`, of the oldest release that kexport is for."""
+    yield from _cluster(tmp_path_factory, KUBERNETES_OLDEST)
 
 
 @pytest.fixture
@@ -33,9 +40,9 @@ def fresh_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     yield from _kafka(tmp_path_factory)
 
 
-def _cluster(folders: pytest.TempPathFactory) -> Iterator[Cluster]:
+def _cluster(folders: pytest.TempPathFactory, release: Part = KUBERNETES) -> Iterator[Cluster]:
     try:
-        made = Cluster(folders.mktemp("cluster"))
+        made = Cluster(folders.mktemp("cluster"), release=release)
     except NotBuiltError as error:
         pytest.fail(str(error), pytrace=False)
     with made as running:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -59,6 +60,7 @@ def test_from_installation_to_removal_nothing_is_lost(site: Site) -> None:
     started = site.kubelet.pod("kexport-0").started_seconds
     steps.done("helm install --wait", f"ready; the process answered after {started:.1f} s")
 
+    first_token = site.token()
     needs_every_permission(site, steps)
     site.helm.run("test", "kexport", "--namespace", HOME, "--timeout=60s")
     steps.done("helm test", "kexport check passed in a Pod of its own")
@@ -67,6 +69,7 @@ def test_from_installation_to_removal_nothing_is_lost(site: Site) -> None:
     wait_until(lambda: site.topic_has('"origin":"watch"'), seconds=30, what="changes arrive")
     steps.done("changes", "arrive in Kafka")
 
+    renews_its_token(site, steps, first_token)
     grows(site, steps)
     restarts(site, steps)
     is_forbidden(site, steps)
@@ -137,6 +140,30 @@ def may(site: Site, verb: str, resource: str, group: str) -> bool:
     return bool(site.write("POST", path, {"spec": spec})["status"]["allowed"])
 
 
+def renews_its_token(site: Site, steps: Steps, first: str) -> None:
+    """The token it began with is over, and it goes on; nor does it fall over a node that renews too late."""
+    watches = site.watches()
+    assert set(watches.values()) == {1}, watches
+    wait_until(lambda: not site.accepts(first), seconds=60, what="the API server refuses the first token")
+    wait_until(lambda: site.accepts(site.token()), seconds=30, what="the Pod has another one")
+    late = late_renewal(site)
+    assert site.watches() == {**watches, **late}, "a token is no reason to watch anew"
+    steps.done("the token is over", "the API server refuses it, and each watch is still the first one")
+
+
+def late_renewal(site: Site) -> dict[str, int]:
+    """While the token in its file is refused, what is open goes on, and what needs a request says so."""
+    with site.kubelet.without_renewals():
+        wait_until(lambda: not site.accepts(site.token()), seconds=60, what="the token is over")
+        site.release("upgrade", site.values("services"))
+        failing = f"[-]stream services/{site.name} failed: not synced yet, unauthorized: "
+        wait_until(lambda: failing in site.ask("/readyz")[1], seconds=30, what="it says that it is nobody")
+        count = len(site.topics.read())
+        wait_until(lambda: len(site.topics.read()) > count, seconds=30, what="open watches go on")
+    wait_until(lambda: site.ask("/readyz")[0] == 200, seconds=60, what="the new token is taken")
+    return {f"services/{site.name}": 1}
+
+
 def grows(site: Site, steps: Steps) -> None:
     """A new sink and a new resource: taken up by the running process, with the permission it needs."""
     before = site.pod()["metadata"]["uid"]
@@ -160,6 +187,9 @@ def restarts(site: Site, steps: Steps) -> None:
     steps.done("helm upgrade with another journal", f"restarted, {how_it_stopped(site)}")
 
     old = site.pod()["metadata"]["uid"]
+    reason = is_not_admitted(site)
+    steps.done("helm upgrade with allowPrivilegeEscalation", f"no Pod: {reason}")
+
     site.helm.run("rollback", "kexport", "1", "--namespace", HOME, "--wait", "--timeout=60s")
     wait_until(lambda: site.pod_is_new_and_ready(old), seconds=60, what="the Pod of before is ready")
     steps.done("helm rollback", f"restarted, {how_it_stopped(site)}")
@@ -168,6 +198,23 @@ def restarts(site: Site, steps: Steps) -> None:
     site.write("DELETE", f"/api/v1/namespaces/{HOME}/pods/kexport-0")
     wait_until(lambda: site.pod_is_new_and_ready(old), seconds=60, what="the Pod is made again")
     steps.done("kubectl delete pod", f"made again, {how_it_stopped(site)}")
+
+
+def is_not_admitted(site: Site) -> str:
+    """The namespace enforces Pod Security "restricted": what is weaker than the chart gets no Pod."""
+    values = site.values("deployments.apps")
+    values["securityContext"] = {"allowPrivilegeEscalation": True}
+    site.release("upgrade", values, wait=False)
+    wait_until(lambda: bool(refusals(site)), seconds=60, what="the namespace refuses the Pod")
+    found = re.search(r'violates PodSecurity "restricted:latest": [^(]+', refusals(site)[0])
+    assert found, refusals(site)
+    return found[0].strip()
+
+
+def refusals(site: Site) -> list[str]:
+    """What the StatefulSet's controller says that it could not make, and why."""
+    found = site.write("GET", f"/api/v1/namespaces/{HOME}/events?fieldSelector=reason%3DFailedCreate")
+    return [each["message"] for each in found["items"]]
 
 
 def how_it_stopped(site: Site) -> str:

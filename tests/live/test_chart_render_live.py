@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,10 @@ from tests.commandline import CommandLine
 from tests.exporter import toml_of
 from tests.test_chart import GIVEN, GOOD, VALUES, merged
 from tests.test_rbac import grants
-from tests.testbed import Cluster, chartfiles
+from tests.testbed import chartfiles
+from tests.testbed.cache import require
 from tests.testbed.helm import CHART, Helm
-
-# Resources of the API server that every render may have; the Prometheus operator's it doesn't know.
-PATHS = {
-    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
-    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-    "ConfigMap": "/api/v1/namespaces/{}/configmaps",
-    "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
-    "Pod": "/api/v1/namespaces/{}/pods",
-    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
-    "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
-    "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
-    "Service": "/api/v1/namespaces/{}/services",
-    "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
-    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
-}
-OPERATORS = {"PrometheusRule", "ServiceMonitor"}
+from tests.testbed.recipes import PROMTOOL
 
 
 class Renderer:
@@ -187,6 +174,10 @@ def config_with(**changes: Any) -> dict[str, Any]:
         (config_with(sinks={"a": {"batch": {"max_events": 0}}}), "/config/sinks/a/batch/max_events"),
         (config_with(sinks={"a": {"type": "kafak"}}), 'no sink type "kafak", only file, kafka, otlp, s3'),
         (config_with(sinks={"a": {"password": "hunter2"}}), "sinks.a.password: would stand in a ConfigMap"),
+        (
+            config_with(telemetry={"otlp_headers": {"authorization": "Bearer hunter2"}}),
+            "config.telemetry.otlp_headers.authorization: would stand in a ConfigMap",
+        ),
         (config_with(http={"listen": "127.0.0.1:9273"}), "config.http.listen: the probes cannot reach"),
         (config_with(journal={"path": "state"}), '"state" is not on the volume'),
         (config_with(shutdown_seconds=45), "terminationGracePeriodSeconds: 45 is not longer"),
@@ -245,36 +236,21 @@ def test_the_pod_restarts_only_for_what_needs_it(
     assert restarts(renderer, GOOD, merged(GOOD, change), reload=reload) is expected
 
 
-@pytest.mark.parametrize("path", GIVEN, ids=lambda path: path.name)
-def test_a_real_api_server_takes_it_in_a_restricted_namespace(
-    renderer: Renderer, cluster: Cluster, path: Path
-):
-    """Every field is known to it, and Pod Security "restricted" admits the Pods."""
-    for name in ("chart-restricted", "shop", "web"):
-        enforce = {"pod-security.kubernetes.io/enforce": "restricted"}
-        namespace = {"metadata": {"name": name, "labels": enforce}}
-        assert cluster.api.request("POST", "/api/v1/namespaces", namespace)[0] in {201, 409}
-    for manifest in renderer.render(path):
-        if manifest["kind"] in OPERATORS:
-            continue
-        if manifest["kind"] == "StatefulSet":
-            # Only Pods themselves are held to the policy: its template is sent as one, too.
-            template = manifest["spec"]["template"]
-            dry_run(cluster, {**template, "kind": "Pod", "apiVersion": "v1", "metadata": {"name": "x"}})
-        dry_run(cluster, manifest)
-
-
-def dry_run(cluster: Cluster, manifest: dict[str, Any]) -> None:
-    namespace = manifest["metadata"].get("namespace")
-    if namespace not in {"shop", "web"}:
-        namespace = "chart-restricted"
-    if manifest["kind"] not in {"ClusterRole", "ClusterRoleBinding"}:
-        manifest["metadata"]["namespace"] = namespace
-    if manifest["kind"] == "Pod":
-        # What the StatefulSet's controller adds.
-        volumes = manifest["spec"]["volumes"]
-        if all(volume["name"] != "journal" for volume in volumes):
-            volumes.append({"name": "journal", "emptyDir": {}})
-    path = PATHS[manifest["kind"]].format(namespace)
-    status, body = cluster.api.request("POST", f"{path}?dryRun=All&fieldValidation=Strict", manifest)
-    assert status == 201, f"{manifest['kind']}: {body.decode()}"
+def test_prometheus_understands_every_expression_of_the_dashboard(renderer: Renderer, tmp_path: Path):
+    (text,) = (
+        each["data"]["kexport.json"]
+        for each in renderer.render(CHART / "ci" / "everything-values.yaml")
+        if each["metadata"]["name"].endswith("-dashboard")
+    )
+    targets = [target for panel in json.loads(text)["panels"] for target in panel.get("targets", ())]
+    rules = [
+        # What Grafana puts in for the variable that the dashboard offers.
+        {"record": f"panel:{number}", "expr": target["expr"].replace("$namespace", "a|b")}
+        for number, target in enumerate(targets)
+    ]
+    assert not [rule for rule in rules if "$" in rule["expr"]]
+    (tmp_path / "rules.yaml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    command = [str(require(PROMTOOL) / "promtool"), "check", "rules", "--lint=all", "rules.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(targets)} rules found" in done.stdout

@@ -145,7 +145,10 @@ def test_after_history_is_gone_consumer_and_cluster_agree(
     inferred = [event for event in events if event["origin"] == "resync" and ".object." in event["type"]]
     deleted = [event for event in inferred if event["type"].endswith(".deleted")]
     print(f"\ngaps {len(gaps)}; inferred {len(inferred)}, of which deleted {len(deleted)}; states equal")
-    assert len(gaps) == len(RESOURCES)
+    # What was compacted is one gap a stream; what the server forgot after that is another, without a loss.
+    lost = [gap for gap in gaps if not gap["complete"]]
+    assert sorted(gap["stream"] for gap in lost) == sorted({gap["stream"] for gap in gaps})
+    assert len(lost) == len(RESOURCES)
     assert deleted
     assert sum(gap["added"] + gap["modified"] + gap["deleted"] for gap in gaps) == len(inferred)
     topics.close()

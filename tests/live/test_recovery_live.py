@@ -106,7 +106,7 @@ class Outage:
         return judge(told, truth, skip=("snapshot",)), gaps
 
     def _writers(self) -> list[Writer]:
-        seed = random.randrange(1 << 30)
+        seed = int(os.environ.get("KEXPORT_SEED") or random.randrange(1 << 30))
         print(f"\nseed {seed}")
         return [
             kind(self.cluster.api, self.name, changes=DOWN_SECONDS * PER_SECOND // 2,

@@ -1,4 +1,4 @@
-"""A single OpenTelemetry Collector: OTLP over HTTP and gRPC in, a file of JSON lines out."""
+"""A single OpenTelemetry Collector: OTLP over HTTP and gRPC in, files of JSON lines out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.testbed.recipes import COLLECTOR
 class Collector(Server):
     """One collector without a queue: its answer says what the file exporter did with the records.
 
-    A restart keeps ports and file. Each line of `output` is one request that was exported.
+    A restart keeps ports and files. Each line of `output` is one request with logs that was exported, each of
+    `metrics` one with metrics.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,6 +25,7 @@ class Collector(Server):
         self.port = free_port()
         self.grpc_port = free_port()
         self.output = self.folder / "output.json"
+        self.metrics = self.folder / "metrics.json"
 
     @property
     def endpoint(self) -> str:
@@ -41,18 +43,24 @@ class Collector(Server):
         return [str(self._binary), f"--config=file:{settings}"]
 
     def _settings(self) -> dict[str, object]:
-        pipeline = {"receivers": ["otlp"], "exporters": ["file"]}
+        logs = {"receivers": ["otlp"], "exporters": ["file"]}
+        metrics = {"receivers": ["otlp"], "exporters": ["file/metrics"]}
         # Without rotation the file exporter keeps up to a second's records in memory, and begins
         # a new file at each start; with it every record is written at once, behind what is there.
-        file = {"path": str(self.output), "rotation": {"max_megabytes": 10_000}}
+        rotation = {"max_megabytes": 10_000}
+        file = {"path": str(self.output), "rotation": rotation}
+        figures = {"path": str(self.metrics), "rotation": rotation}
         protocols = {
             "http": {"endpoint": f"127.0.0.1:{self.port}"},
             "grpc": {"endpoint": f"127.0.0.1:{self.grpc_port}"},
         }
         return {
             "receivers": {"otlp": {"protocols": protocols}},
-            "exporters": {"file": file},
-            "service": {"telemetry": {"metrics": {"level": "none"}}, "pipelines": {"logs": pipeline}},
+            "exporters": {"file": file, "file/metrics": figures},
+            "service": {
+                "telemetry": {"metrics": {"level": "none"}},
+                "pipelines": {"logs": logs, "metrics": metrics},
+            },
         }
 
     def _answers_a_request(self) -> bool:

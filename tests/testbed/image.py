@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.testbed import packages
 from tests.testbed.cache import BuildError, cache_folder, locked
 
 ROOT = Path(__file__).parents[2]
@@ -30,29 +31,23 @@ def provide_tools() -> None:
     """See to what a build needs: on Debian it is installed; raises BuildError where that cannot be."""
     if os.geteuid() != 0:
         raise BuildError("the image can only be built by root: buildah mounts its files")
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
-    if not missing:
-        return
-    if shutil.which("apt-get") is None:
-        raise BuildError(f"the image needs {', '.join(missing)}: install them")
-    print(f"installing {', '.join(missing)}", flush=True)
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode:
-        raise BuildError(f"the image needs {', '.join(missing)}, and apt-get fails: {done.stderr[-500:]}")
+    packages.provide(_TOOLS, what="the image")
 
 
 class Image:
     """Storage of its own in the cache, so that the steps of the last build serve the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = NAME) -> None:
+        self._name = name
         self._folder = cache_folder() / "image"
         self._driver = ""
         self.build_seconds = 0.0
 
-    def build(self) -> None:
-        """The base, once, and the image, as the Dockerfile says; raises BuildError."""
+    def build(self, sources: Path = ROOT, *, anew: bool = False) -> None:
+        """The base, once, and the image, as the Dockerfile says; raises BuildError.
+
+        `anew` takes no step from an earlier build, and keeps none for a later one.
+        """
         provide_tools()
         with locked():
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -65,15 +60,15 @@ class Image:
                 self._buildah("rmi", "--prune", "--force")
             started = time.monotonic()
             self._buildah(
-                "bud", "--isolation=chroot", *self._layers(), "--pull-never", *self._pip_settings(),
-                f"--build-arg=BASE=localhost/{_BASE}", f"--tag={NAME}", f"--file={ROOT / 'Dockerfile'}",
-                str(ROOT), max_wait_seconds=900,
+                "bud", "--isolation=chroot", *(("--no-cache",) if anew else self._layers()), "--pull-never",
+                *self._pip_settings(), f"--build-arg=BASE=localhost/{_BASE}", f"--tag={self._name}",
+                f"--file={sources / 'Dockerfile'}", str(sources), max_wait_seconds=900,
             )  # fmt: skip
             self.build_seconds = time.monotonic() - started
 
     def config(self) -> dict[str, Any]:
         """What the image says of itself: Entrypoint, Cmd, Env, User, Labels."""
-        document = json.loads(self._buildah("inspect", "--type=image", NAME))
+        document = json.loads(self._buildah("inspect", "--type=image", self._name))
         found: dict[str, Any] = document["OCIv1"]["config"]
         return found
 
@@ -90,11 +85,14 @@ class Image:
 
     def mount(self) -> Container:
         """A fresh container: the image's file system, ready to be run in."""
-        name = self._buildah("from", "--pull-never", f"localhost/{NAME}").strip()
+        name = self._buildah("from", "--pull-never", f"localhost/{self._name}").strip()
         root = self._buildah("mount", name).strip()
         return Container(self, name, Path(root))
 
-    def remove(self, name: str) -> None:
+    def remove(self) -> None:
+        self._buildah("rmi", "--force", f"localhost/{self._name}")
+
+    def remove_container(self, name: str) -> None:
         self._buildah("rm", name)
 
     def _make_base(self) -> None:
@@ -169,7 +167,7 @@ class Container:
         return _run([*enter(place)], max_wait_seconds=120)
 
     def remove(self) -> None:
-        self._image.remove(self.name)
+        self._image.remove_container(self.name)
 
 
 def enter(spec: Path) -> list[str]:

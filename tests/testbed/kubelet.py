@@ -1,25 +1,31 @@
 """A node of one namespace: runs each Pod's container from the image's files, as the Pod says.
 
 Environment, ConfigMap and Secret files, a token from TokenRequest that is bound to the Pod, claims as
-folders that stay, user and group, read-only root, probes over HTTP, SIGTERM and the grace period. What it
-leaves out: the network (the machine's is used), limits, seccomp, restarts, and more than one container.
+folders that stay, user and group, read-only root, probes over HTTP, SIGTERM and the grace period. Tokens
+live as long as is said here, and are renewed in time. What it leaves out: the network (the machine's is
+used), limits, seccomp, restarts, and more than one container.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from tests.testbed.kubernetes import ApiServer
 from tests.testbed.pod import RunningPod
+from tests.testbed.token import shortened
 
 NODE = "testbed"
 _SYNC_SECONDS = 0.2
 _REFRESH_SECONDS = 2.0
+_RENEW_AT = 0.8  # of a token's life, as the real one does
 _MERGE = "application/merge-patch+json"
 
 
@@ -27,16 +33,25 @@ class Kubelet(threading.Thread):
     """`with Kubelet(…) as kubelet`; `error` is what ended it, `ended` the Pods that were stopped."""
 
     def __init__(
-        self, api: ApiServer, namespace: str, folder: Path, *, root: Path, image: dict[str, Any]
+        self,
+        api: ApiServer,
+        namespace: str,
+        folder: Path,
+        *,
+        root: Path,
+        image: dict[str, Any],
+        token_seconds: float,
     ) -> None:
         super().__init__(name="kubelet", daemon=True)
         self._api = api
         self._namespace = namespace
         self._folder = folder
         self._root, self._image = root, image
+        self._token_seconds = token_seconds
         self._pods: dict[str, RunningPod] = {}
         self._stopping = threading.Event()
         self._refreshed = 0.0
+        self._renewing = True
         self.ended: list[RunningPod] = []
         self.error: BaseException | None = None
 
@@ -59,6 +74,15 @@ class Kubelet(threading.Thread):
     def pod(self, name: str) -> RunningPod:
         (found,) = (pod for pod in self._pods.values() if pod.name == name)
         return found
+
+    @contextmanager
+    def without_renewals(self) -> Iterator[None]:
+        """A node that is too late: the tokens in their files are left to run out."""
+        self._renewing = False
+        try:
+            yield
+        finally:
+            self._renewing = True
 
     def run(self) -> None:
         try:
@@ -145,6 +169,8 @@ class Kubelet(threading.Thread):
                 if not (folder / name).exists() or (folder / name).read_bytes() != content:
                     fresh = folder / f".{name}"
                     fresh.write_bytes(content)
+                    os.chown(fresh, 0, folder.stat().st_gid)
+                    fresh.chmod(0o440)
                     fresh.replace(folder / name)
 
     def _files(self, pod: dict[str, Any], volume: dict[str, Any], folder: Path) -> dict[str, bytes]:
@@ -159,9 +185,9 @@ class Kubelet(threading.Thread):
 
     def _projected(self, pod: dict[str, Any], source: dict[str, Any], folder: Path) -> dict[str, bytes]:
         if token := source.get("serviceAccountToken"):
-            # Renewed by the real one after four fifths of its life; no test takes that long.
             place = folder / token["path"]
-            return {token["path"]: place.read_bytes() if place.exists() else self._token(pod, token)}
+            kept = place.exists() and not (self._renewing and self._is_due(place))
+            return {token["path"]: place.read_bytes() if kept else self._token(pod, token)}
         if chosen := source.get("configMap"):
             data = self._data("configmaps", chosen["name"])
             return {item["path"]: data[item["key"]] for item in chosen["items"]}
@@ -169,13 +195,16 @@ class Kubelet(threading.Thread):
         assert all(item["fieldRef"]["fieldPath"] == "metadata.namespace" for item in items)
         return {item["path"]: self._namespace.encode() for item in items}
 
+    def _is_due(self, token: Path) -> bool:
+        return time.time() - token.stat().st_mtime > _RENEW_AT * self._token_seconds
+
     def _token(self, pod: dict[str, Any], token: dict[str, Any]) -> bytes:
         metadata = pod["metadata"]
         bound = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
         request = {"spec": {"expirationSeconds": token["expirationSeconds"], "boundObjectRef": bound}}
         path = self._path(f"serviceaccounts/{pod['spec']['serviceAccountName']}/token")
         issued: str = self._call("POST", path, request)["status"]["token"]
-        return issued.encode()
+        return shortened(issued.encode(), key=self._api.signing_key, seconds=self._token_seconds)
 
     def _data(self, kind: str, name: str) -> dict[str, bytes]:
         found = self._call("GET", self._path(f"{kind}/{name}")).get("data") or {}

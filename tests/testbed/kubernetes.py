@@ -19,7 +19,7 @@ from tests.testbed.etcd import Etcd
 from tests.testbed.https import HttpsClient
 from tests.testbed.port import free_port
 from tests.testbed.process import Server, ServerError
-from tests.testbed.recipes import KUBERNETES
+from tests.testbed.recipes import KUBERNETES, Part
 
 # Each user and its groups; "reader" and "nobody" may do nothing until a test binds them a role.
 _USERS = {"admin": "system:masters", "reader": "", "nobody": ""}
@@ -28,7 +28,9 @@ _USERS = {"admin": "system:masters", "reader": "", "nobody": ""}
 class ApiServer(Server):
     """kube-apiserver on a loopback port; a restart keeps port, certificate, key and tokens."""
 
-    def __init__(self, etcd: Etcd, folder: Path, *, extra_flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, etcd: Etcd, folder: Path, *, extra_flags: Sequence[str] = (), release: Part = KUBERNETES
+    ) -> None:
         self.port = free_port()
         self._client = HttpsClient(self.port, ca_file=folder.absolute() / "apiserver.crt")
         super().__init__(
@@ -38,7 +40,7 @@ class ApiServer(Server):
             answers=self._serves,
             ended=self._client.close,
         )
-        self._binary = require(KUBERNETES) / "kube-apiserver"
+        self._binary = require(release) / "kube-apiserver"
         self._etcd = etcd
         self._extra_flags = list(extra_flags)
         self._tokens = {user: secrets.token_hex(16) for user in _USERS}
@@ -59,6 +61,11 @@ class ApiServer(Server):
     def ca_file(self) -> Path:
         """The certificate that the API server made for itself at its first start."""
         return self.folder / "apiserver.crt"
+
+    @property
+    def signing_key(self) -> Path:
+        """The key that the API server made for its certificate; it signs tokens as well."""
+        return self.folder / "apiserver.key"
 
     def kubeconfig(self, user: str = "admin") -> Path:
         """The path of a kubeconfig file of that user; JSON, which is YAML."""
@@ -97,8 +104,7 @@ class ApiServer(Server):
     def _kube_apiserver(self) -> list[str]:
         lines = [f'{self._tokens[user]},{user},{user},"{groups}"\n' for user, groups in _USERS.items()]
         (self.folder / "tokens.csv").write_text("".join(lines))
-        # The key that the API server makes for its certificate signs the tokens as well.
-        key = self.folder / "apiserver.key"
+        key = self.signing_key
         return [
             str(self._binary),
             f"--etcd-servers={self._etcd.client_url}",
@@ -128,7 +134,9 @@ class ApiServer(Server):
 class ControllerManager(Server):
     """kube-controller-manager as admin: no leader election, no service account per controller."""
 
-    def __init__(self, api: ApiServer, folder: Path, *, extra_flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, api: ApiServer, folder: Path, *, extra_flags: Sequence[str] = (), release: Part = KUBERNETES
+    ) -> None:
         self.port = free_port()
         self._client = HttpsClient(self.port, ca_file=folder.absolute() / "kube-controller-manager.crt")
         super().__init__(
@@ -138,7 +146,7 @@ class ControllerManager(Server):
             answers=self._healthy,
             ended=self._client.close,
         )
-        self._binary = require(KUBERNETES) / "kube-controller-manager"
+        self._binary = require(release) / "kube-controller-manager"
         self._api = api
         self._extra_flags = list(extra_flags)
 
@@ -174,10 +182,13 @@ class Cluster:
         controllers: bool = True,
         unsafe_no_fsync: bool = True,
         extra_flags: Sequence[str] = (),
+        release: Part = KUBERNETES,
     ) -> None:
         self.etcd = Etcd(folder / "etcd", unsafe_no_fsync=unsafe_no_fsync)
-        self.api = ApiServer(self.etcd, folder / "api", extra_flags=extra_flags)
-        self._controllers = ControllerManager(self.api, folder / "controllers") if controllers else None
+        self.api = ApiServer(self.etcd, folder / "api", extra_flags=extra_flags, release=release)
+        self._controllers = (
+            ControllerManager(self.api, folder / "controllers", release=release) if controllers else None
+        )
         self._started = ExitStack()
 
     @property

@@ -70,29 +70,36 @@ func main() { etcdmain.Main(os.Args) }
     )
 
 
-def _kubernetes(version: str) -> Part:
-    """The commands of k8s.io/kubernetes, built from a wrapper module that only requires it."""
+def _kubernetes(
+    version: str, *, go: str, more_staging: str = "", tags: tuple[str, ...] = (), more_versions: str = ""
+) -> Part:
+    """The commands of k8s.io/kubernetes, built from a wrapper module that only requires it.
+
+    `go` is the version of Go whose defaults the release was made for, or the oldest that there still are.
+    """
     staging_version = version.replace("1.", "v0.", 1)
     module = [
         "module testbed/kubernetes",
         "go 1.26.0",
-        "godebug default=go1.26",
+        f"godebug default=go{go}",
         f"require k8s.io/kubernetes v{version}",
         *(
             f"replace k8s.io/{name} => k8s.io/{name} {staging_version}"
-            for name in _KUBERNETES_STAGING.split()
+            for name in (_KUBERNETES_STAGING + more_staging).split()
         ),
     ]
     commands = ("kube-apiserver", "kube-controller-manager")
     # Without the version in the binary the API server reports v0.0.0 and refuses to start.
-    flags = f"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion=v{version}"
+    flags = "-ldflags=-s -w"
+    for package in ("component-base/version", *more_versions.split()):
+        flags += f" -X k8s.io/{package}.gitVersion=v{version}"
     packages = [f"k8s.io/kubernetes/cmd/{command}" for command in commands]
     return Part(
         name="kubernetes",
         version=version,
         needs=("go",),
         files={"go.mod": "\n".join(module) + "\n"},
-        commands=((*_GO_BUILD, flags, "-o", "../product/", *packages),),
+        commands=((*_GO_BUILD, *tags, flags, "-o", "../product/", *packages),),
     )
 
 
@@ -177,10 +184,47 @@ def _helm(version: str) -> Part:
     )
 
 
+def _promtool(version: str) -> Part:
+    """Prometheus' tool that tests alert rules, built from a wrapper module that only requires it."""
+    package = "github.com/prometheus/prometheus"
+    module = f"module testbed/promtool\n\ngo 1.26\n\nrequire {package} v{version}\n"
+    return Part(
+        name="promtool",
+        version=version,
+        needs=("go",),
+        files={"go.mod": module},
+        commands=((*_GO_BUILD, "-ldflags=-s -w", "-o", "../product/promtool", f"{package}/cmd/promtool"),),
+    )
+
+
+def _monitoring(version: str) -> Part:
+    """The Prometheus operator's definitions, out of its module; nothing of it is compiled."""
+    package = "github.com/prometheus-operator/prometheus-operator"
+    module = f"module testbed/monitoring\n\ngo 1.26\n\nrequire {package} v{version}\n"
+    folder = f'"$(go list -mod=mod -m -f "{{{{.Dir}}}}" {package})/example/prometheus-operator-crd"'
+    return Part(
+        name="monitoring",
+        version=version,
+        needs=("go",),
+        files={"go.mod": module},
+        commands=(("go", "mod", "download", package), ("sh", "-c", f"cp {folder}/*.yaml ../product/")),
+    )
+
+
 ETCD = _etcd("3.6.5")
-KUBERNETES = _kubernetes("1.37.2")
+KUBERNETES = _kubernetes("1.37.2", go="1.26")
+# The oldest that kexport and its chart (kubeVersion) are for. Nobody's cloud is in it: that saves minutes.
+KUBERNETES_OLDEST = _kubernetes(
+    "1.27.16",
+    go="1.21",
+    more_staging="legacy-cloud-providers",
+    tags=("-tags=providerless",),
+    more_versions="client-go/pkg/version",
+)
 KAFKA = _kafka("4.1.0")
 VERSITYGW = _versitygw("1.8.0")
 COLLECTOR = _collector("0.145.0")
 HELM = _helm("4.3.1")
-PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR, HELM)
+PROMTOOL = _promtool("0.316.0")
+MONITORING = _monitoring("0.85.0")
+PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR, HELM, PROMTOOL, KUBERNETES_OLDEST, MONITORING)

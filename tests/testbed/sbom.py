@@ -42,9 +42,20 @@ def _component(distribution: Distribution, *, kind: str = "library") -> dict[str
         "version": distribution.version,
         "purl": reference,
     }
-    if "License-Expression" in distribution.metadata:
-        found["licenses"] = [{"expression": distribution.metadata["License-Expression"]}]
+    if licenses := _licenses(distribution):
+        found["licenses"] = licenses
     return found
+
+
+def _licenses(distribution: Distribution) -> list[dict[str, Any]]:
+    """As an SPDX expression, or, in distributions of before there were any, by the names that they give."""
+    metadata = distribution.metadata
+    if "License-Expression" in metadata:
+        return [{"expression": metadata["License-Expression"]}]
+    classifiers = [each for each in metadata.get_all("Classifier") or () if each.startswith("License :: ")]
+    names = [each.rpartition(" :: ")[2] for each in classifiers] or metadata.get_all("License") or []
+    # Some give the whole text.
+    return [{"license": {"name": name}} for name in names if name and "\n" not in name]
 
 
 def _needs(distribution: Distribution, known: dict[str, Distribution]) -> set[str]:

@@ -53,6 +53,9 @@ printed as JSON, which is TOML, too.
 {{- end -}}
 {{- include "kexport.validateSecrets" (dict "place" (printf "config.sinks.%s" $name) "table" $sink) -}}
 {{- end -}}
+{{- with .Values.config.telemetry -}}
+{{- include "kexport.validateSecrets" (dict "place" "config.telemetry" "table" .) -}}
+{{- end -}}
 {{- if or (not .Values.config.http.listen) (hasPrefix "127." .Values.config.http.listen) (hasPrefix "localhost:" .Values.config.http.listen) (hasPrefix "[::1]:" .Values.config.http.listen) -}}
 {{- fail (printf "config.http.listen: the probes cannot reach %q; use \"0.0.0.0:9273\", or \"[::]:9273\" where Pods have IPv6 only" .Values.config.http.listen) -}}
 {{- end -}}

@@ -1,0 +1,149 @@
+"""The metrics over OTLP to a real OpenTelemetry Collector that is away for a while; /metrics beside them."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import json_format  # type: ignore[import-untyped, unused-ignore]
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from kexport.metrics import OPENMETRICS
+from tests.live.exporting import Process, file_lines, wait_until
+from tests.otlp import Series, resource, scraped, sent
+from tests.testbed import Cluster, Collector, NotBuiltError, free_port
+
+INTERVAL_SECONDS = 1.0
+NONE: frozenset[tuple[str, str]] = frozenset()
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[Collector]:
+    try:
+        made = Collector(tmp_path / "collector")
+    except NotBuiltError as error:
+        pytest.fail(str(error), pytrace=False)
+    with made as running:
+        yield running
+
+
+class Metered:
+    """A kexport process, both ways to its figures."""
+
+    def __init__(self, folder: Path, cluster: Cluster, collector: Collector, name: str) -> None:
+        self._url = f"http://127.0.0.1:{free_port()}"
+        self._collector = collector
+        document: dict[str, Any] = {
+            "cluster": {"name": "live", "kubeconfig": str(cluster.api.kubeconfig())},
+            "journal": {"path": str(folder / "state")},
+            "http": {"listen": self._url.removeprefix("http://")},
+            "telemetry": {
+                "otlp_endpoint": collector.endpoint,
+                "interval_seconds": INTERVAL_SECONDS,
+                "resource_attributes": {"team": "core"},
+            },
+            "resources": [{"resource": "configmaps", "namespaces": [name]}],
+            "sinks": {"changes": {"type": "file", "path": str(folder / "changes.jsonl")}},
+        }
+        self.process = Process(folder, document)
+
+    def scrape(self) -> dict[Series, float]:
+        request = urllib.request.Request(self._url + "/metrics", headers={"Accept": OPENMETRICS})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return scraped(answer.read().decode())
+
+    def serves(self) -> bool:
+        try:
+            return bool(self.scrape())
+        except OSError:
+            return False
+
+    def pushed(self) -> list[ExportMetricsServiceRequest]:
+        return [
+            json_format.Parse(line, ExportMetricsServiceRequest())
+            for line in file_lines(self._collector.metrics)
+        ]
+
+    def push_between(self) -> tuple[dict[Series, float], dict[Series, float], dict[Series, float]]:
+        """What /metrics said before a push, what was pushed, and what /metrics said after it."""
+        before, pushes = self.scrape(), len(self.pushed())
+        wait_until(lambda: len(self.pushed()) > pushes, seconds=20, what="a push arrives")
+        pushed = sent(self.pushed()[pushes])
+        return before, pushed, self.scrape()
+
+
+@pytest.fixture
+def metered(tmp_path: Path, cluster: Cluster, collector: Collector) -> Iterator[Metered]:
+    name = f"push-{uuid.uuid4().hex[:8]}"
+    space = {"metadata": {"name": name}}
+    assert cluster.api.request("POST", "/api/v1/namespaces", space)[0] == 201
+    metered = Metered(tmp_path, cluster, collector, name)
+    metered.process.start()
+    wait_until(metered.serves, seconds=30, what="it serves its metrics")
+    for number in range(20):
+        thing = {"metadata": {"name": f"thing-{number}"}, "data": {"number": str(number)}}
+        path = f"/api/v1/namespaces/{name}/configmaps"
+        assert cluster.api.request("POST", path, thing)[0] == 201
+    wait_until(
+        lambda: delivered(metered.scrape()) >= 21,
+        seconds=30,
+        what=f"all is delivered\n{metered.process.tail()}",
+    )
+    yield metered
+    metered.process.end()
+
+
+def delivered(values: dict[Series, float]) -> float:
+    return values.get(("kexport_sink_delivered_events_total", frozenset({("sink", "changes")})), 0)
+
+
+def test_the_collector_has_what_metrics_says(metered: Metered) -> None:
+    before, pushed, after = metered.push_between()
+    told = resource(metered.pushed()[-1])
+    assert told["service.name"] == "kexport"
+    assert told["k8s.cluster.name"] == "live"
+    assert told["team"] == "core"
+    assert told["service.instance.id"]
+    assert set(before) <= set(pushed) | {series for series in before if series not in after}
+    assert set(pushed) <= set(after) | set(before)
+    ages = 0
+    for series, value in pushed.items():
+        low, high = sorted((before.get(series, 0.0), after.get(series, value)))
+        name = series[0]
+        if name.endswith(("_age_seconds", "_lag_seconds")):
+            ages += 1  # they may have been set back meanwhile
+            assert 0 <= value <= high + 2 * INTERVAL_SECONDS, series
+        elif name.startswith("process_"):
+            assert low * 0.8 <= value <= high * 1.2, series
+        else:
+            assert low <= value <= high, series
+    assert ages >= 3
+    assert delivered(pushed) == delivered(after)
+
+
+def test_a_collector_that_is_away_costs_nothing_and_is_counted(
+    metered: Metered, cluster: Cluster, collector: Collector
+) -> None:
+    collector.stop()
+    failures = ("kexport_otlp_push_failures_total", NONE)
+    wait_until(lambda: metered.scrape()[failures] >= 2, seconds=30, what="pushes fail")
+    assert b"metrics cannot be sent" in metered.process.log.read_bytes()
+    collector.start()
+    before = metered.scrape()["kexport_otlp_pushes_total", NONE]
+    wait_until(
+        lambda: metered.scrape()["kexport_otlp_pushes_total", NONE] > before,
+        seconds=30,
+        what="they arrive again",
+    )
+    wait_until(
+        lambda: sent(metered.pushed()[-1])[failures] >= 2, seconds=30, what="the Collector has the failures"
+    )
+    assert metered.process.log.read_bytes().count(b"metrics cannot be sent") == 1
+    started = time.monotonic()
+    assert metered.process.stop() == 0
+    assert time.monotonic() - started < 20

@@ -1,0 +1,430 @@
+"""The metrics over OTLP: what arrives is what /metrics says, and a far end can do no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+
+from kexport import points as points_module
+from kexport import push as push_module
+from kexport.change import StreamKey
+from kexport.check import check
+from kexport.config import parse
+from kexport.errors import ConfigError, TransientError
+from kexport.figures import FIGURES
+from kexport.health import checks, ready
+from kexport.journal import Journal
+from kexport.metrics import OPENMETRICS, Metrics, page
+from kexport.points import Points
+from kexport.push import Push
+from kexport.tables import JournalConfig
+from kexport.telemetry import LaneStats, RouteStats, Stats, StreamStats
+from kexport.testing import FakeCluster, make_event
+from kexport.view import View
+from tests.exporter import Exporter, Memory, toml_of
+from tests.looking import QUICK, configuration, looking, pod, view_of
+from tests.otlp import accept, metrics, receiving, resource, samples, scraped, sent, unpacked
+
+PODS = "pods/*"
+
+
+def document(directory, cluster_url, **telemetry):
+    return {
+        "cluster": {"name": "test", "url": cluster_url},
+        "journal": {"path": str(directory / "state")},
+        "http": {"listen": ""},
+        "telemetry": telemetry,
+        "resources": [{"resource": "pods"}],
+        "sinks": {"memory": {"type": "memory", "retry": QUICK}},
+    }
+
+
+@asynccontextmanager
+async def pushing(directory, receiver, *, memory=None, **telemetry):
+    """An engine that sends its metrics to the receiver, synced."""
+    settings = {"otlp_endpoint": receiver.url, "interval_seconds": 1.0, **telemetry}
+    async with FakeCluster() as cluster:
+        cluster.create(pod("first"))
+        text = toml_of(document(directory, cluster.url, **settings))
+        async with Exporter(text, memory or Memory()) as exporter:
+            await exporter.synced()
+            yield cluster, exporter
+
+
+@asynccontextmanager
+async def still(directory, stats=None, **telemetry):
+    """A view on figures that only the test changes."""
+    telemetry = {"otlp_endpoint": "http://127.0.0.1:1", **telemetry}
+    text = toml_of(document(directory, "http://127.0.0.1:1", **telemetry))
+    config = parse(text, {"memory": Memory().type()})
+    journal = await Journal.open(JournalConfig(path=":memory:"), lanes=["memory", "later"])
+    try:
+        yield View(stats or Stats(), journal, lambda: config)
+    finally:
+        await journal.close()
+
+
+def both(view, points):
+    """What OTLP and /metrics say at one moment: nothing runs between the two readings."""
+    data, families = points.read({}), [*Metrics(view).collect()]
+    text = page(families, OPENMETRICS).body.decode()
+    return sent(unpacked(points_module.encoded(data))), scraped(text), samples(families)
+
+
+def assert_same(pushed, on_page):
+    assert set(pushed) == set(on_page)
+    for series, value in on_page.items():
+        # Clocks go on between the two.
+        loose = series[0].startswith("process_") or series[0].endswith(("_age_seconds", "_lag_seconds"))
+        assert pushed[series] == (pytest.approx(value, abs=0.5, rel=0.05) if loose else value), series
+
+
+async def test_every_value_is_the_one_that_metrics_says(tmp_path):
+    memory = Memory()
+    async with looking(tmp_path, memory=memory) as look:
+
+        def down(_events):
+            raise TransientError("away")
+
+        memory.fail = down
+        look.cluster.create(pod("second"))
+        lane = look.view.stats.lanes["memory"]
+        await look.exporter.look(lambda: lane.retries >= 2, seconds=20, what=lambda: str(lane))
+        memory.fail = lambda _events: None
+        await look.cluster.stop_listening()
+        look.cluster.create(pod("lost"))
+        look.cluster.forget()
+        await look.cluster.listen()
+        await look.exporter.synced(2)
+        pushed, on_page, _ = both(look.view, Points(look.view))
+        assert_same(pushed, on_page)
+        names = {name for name, _ in pushed}
+        assert {"kexport_gaps_total", "kexport_sink_write_seconds_bucket", "kexport_build_info"} <= names
+        assert "process_resident_memory_bytes" in names
+
+
+async def test_every_figure_is_sent_with_its_kind_unit_and_meaning(tmp_path):
+    lane = LaneStats(succeeded=1.0)
+    stats = Stats({PODS: StreamStats(bookmark=1.0, watched=1.0)}, {"memory": lane})
+    stats.routes[0, "memory"] = RouteStats(undecided=1, sampled_out=2, rate_limited=3)
+    async with still(tmp_path, stats) as view:
+        lane.writes.observe(0.003)
+        view.journal.tally.gaps[StreamKey(PODS), "expired"] = 1
+        view.journal.tally.gap_times[StreamKey(PODS), "expired", True] = 1.0
+        view.journal.tally.snapshots[StreamKey(PODS), "expired"] = 1
+        view.journal.tally.take(StreamKey(PODS), [make_event(1)])
+        request = unpacked(points_module.encoded(Points(view).read({})))
+        found = {metric.name: metric for metric in metrics(request)}
+        kinds = {"counter": "sum", "gauge": "gauge", "info": "gauge", "histogram": "histogram"}
+        for figure in FIGURES:
+            metric = found[f"{figure.name}_info" if figure.kind == "info" else figure.name]
+            assert metric.WhichOneof("data") == kinds[figure.kind]
+            assert metric.description == figure.help
+            assert metric.unit == {"seconds": "s", "bytes": "By", "ratio": "1", "": ""}[figure.unit]
+            if figure.kind in {"counter", "histogram"}:
+                assert getattr(metric, kinds[figure.kind]).aggregation_temporality == 2  # cumulative
+            if figure.kind == "counter":
+                assert metric.sum.is_monotonic
+        (point,) = found["kexport_sink_write_seconds"].histogram.data_points
+        assert (point.count, point.sum) == (1, 0.003)
+        assert sum(point.bucket_counts) == point.bucket_counts[2] == 1
+        assert len(point.bucket_counts) == len(point.explicit_bounds) + 1
+        assert not point.HasField("min")
+        assert not point.HasField("max")
+
+
+def starts(points, name):
+    request = unpacked(points_module.encoded(points.read({})))
+    (metric,) = [metric for metric in metrics(request) if metric.name == name]
+    return {
+        tuple(each.value.string_value for each in point.attributes): point.start_time_unix_nano
+        for point in (metric.sum.data_points or metric.histogram.data_points)
+    }
+
+
+async def test_a_sum_says_since_when_it_counts(tmp_path):
+    stats = Stats({PODS: StreamStats()}, {"memory": LaneStats(written=5)})
+    async with still(tmp_path, stats) as view:
+        points = Points(view)
+        began = time.time_ns()
+        first = starts(points, "kexport_sink_delivered_events")["memory",]
+        assert first < began
+        assert starts(points, "kexport_sink_delivered_events")["memory",] == first
+        between = time.time_ns()
+        starts(points, "kexport_sink_delivered_events")
+        stats.lanes["memory"] = LaneStats(written=2)  # a reload started it anew
+        stats.lanes["later"] = LaneStats(written=1)
+        anew = starts(points, "kexport_sink_delivered_events")
+        assert anew["memory",] > between
+        assert anew["later",] > between
+        assert starts(points, "kexport_sink_delivered_events") == anew
+        assert starts(points, "kexport_journal_commit_seconds")[()] == first
+
+
+async def test_the_resource_says_whose_figures_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=core,service.name=from-environment")
+    async with still(tmp_path) as view:
+        request = unpacked(points_module.encoded(Points(view).read({"service.name": "ours"})))
+        told = resource(request)
+        assert told["service.name"] == "ours"
+        assert told["team"] == "core"
+        assert told["k8s.cluster.name"] == "test"
+        assert told["service.instance.id"]
+        assert told["service.version"]
+
+
+async def test_an_engine_sends_its_metrics_and_the_last_of_them_at_its_end(tmp_path):
+    async with receiving() as receiver:
+        headers = {"authorization": "Bearer x"}
+        async with pushing(tmp_path, receiver, otlp_headers=headers) as (cluster, exporter):
+            await receiver.until(2)
+            cluster.create(pod("last"))
+            await exporter.until(lambda events: events[-1].subject == "default/last")
+            view = view_of(exporter)
+        last = sent(receiver.requests[-1])
+        assert last["kexport_sink_delivered_events_total", frozenset({("sink", "memory")})] == len(
+            exporter.events
+        )
+        assert view.stats.pushes == len(receiver.requests)
+        assert {*receiver.paths} == {"/v1/metrics"}
+        assert receiver.headers[0]["authorization"] == "Bearer x"
+        assert receiver.headers[0]["content-type"] == "application/x-protobuf"
+
+
+async def refuse():
+    return web.Response(status=503, text="full")
+
+
+async def redirect():
+    return web.Response(status=307, headers={"Location": "/elsewhere"})
+
+
+async def partly():
+    answer = ExportMetricsServiceResponse()
+    answer.partial_success.rejected_data_points = 3
+    answer.partial_success.error_message = "too old"
+    return web.Response(body=answer.SerializeToString())
+
+
+async def login_page():
+    return web.Response(text="<html>Who are you?</html>")
+
+
+async def endless():
+    return web.Response(body=b"x" * (push_module.MOST_ANSWER_BYTES + 1))
+
+
+async def silence():
+    await asyncio.sleep(60)
+    return web.Response()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (refuse, "HTTP 503 Service Unavailable: full"),
+        (redirect, "HTTP 307"),
+        (partly, "3 points rejected: too old"),
+        (login_page, "the answer is no OTLP answer"),
+        (endless, "an answer of more than 65536 bytes"),
+        (silence, "no answer within 0.2 s"),
+    ],
+)
+async def test_a_far_end_in_trouble_is_said_once_and_counted_and_touches_nothing(
+    tmp_path, caplog, answer, why
+):
+    caplog.set_level("INFO", "kexport")
+    async with receiving() as receiver:
+        receiver.answer = answer
+        async with pushing(tmp_path, receiver, timeout_seconds=0.2) as (cluster, exporter):
+            view = view_of(exporter)
+            cluster.create(pod("second"))
+            await exporter.until(lambda events: events[-1].subject == "default/second")
+            await exporter.look(
+                lambda: view.stats.push_failures >= 2, seconds=20, what=lambda: view.stats.push_error
+            )
+            assert view.stats.push_error.startswith(why)
+            assert view.stats.pushes == 0
+            found = checks(view)
+            assert ready(found)
+            assert any(each.what == "metrics over OTLP" and why in each.detail for each in found)
+            receiver.answer = accept
+            await exporter.look(
+                lambda: view.stats.pushes >= 1, seconds=20, what=lambda: view.stats.push_error
+            )
+            assert view.stats.push_error == ""
+            last = sent(receiver.requests[-1])
+            # The reading is made before it is known how it ends.
+            assert last["kexport_otlp_push_failures_total", frozenset()] >= 2
+    sentences = [record.getMessage() for record in caplog.records]
+    assert sentences.count("metrics cannot be sent; exporting goes on") == 1
+    assert sentences.count("metrics are accepted again") == 1
+
+
+async def test_a_far_end_that_is_not_there_delays_neither_events_nor_the_end(tmp_path, unused_tcp_port):
+    class Nowhere:
+        url = f"http://127.0.0.1:{unused_tcp_port}"
+
+    async with pushing(tmp_path, Nowhere) as (_, exporter):
+        view = view_of(exporter)
+        await exporter.look(lambda: view.stats.push_failures >= 1, seconds=20, what=lambda: "no failure")
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
+    assert "Connect" in view.stats.push_error
+    assert view.stats.push_failures >= 1
+
+
+async def test_a_far_end_that_goes_silent_delays_the_end_by_two_seconds_at_most(tmp_path):
+    async with receiving() as receiver:
+        async with pushing(tmp_path, receiver, interval_seconds=60.0) as (_, exporter):
+            await exporter.look(
+                lambda: view_of(exporter).stats.pushes == 1, seconds=20, what=lambda: "nothing was sent"
+            )
+            receiver.answer = silence
+            started = time.monotonic()
+        assert push_module.LAST_SECONDS <= time.monotonic() - started < push_module.LAST_SECONDS + 5
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "shown"),
+    [
+        ("", "/v1/metrics", "/v1/metrics"),
+        ("/", "/v1/metrics", "/v1/metrics"),
+        ("?key=s3cret", "/v1/metrics?key=s3cret", "/v1/metrics"),
+        ("/otlp/push?a=b", "/otlp/push?a=b", "/otlp/push"),
+    ],
+)
+async def test_the_path_is_added_where_there_is_none_and_a_query_is_not_shown(
+    tmp_path, endpoint, path, shown
+):
+    async with receiving() as receiver, still(tmp_path, otlp_endpoint=receiver.url + endpoint) as view:
+        push = Push(view)
+        await push.once(10)
+        await push.close()
+        assert {*receiver.paths} == {path}
+        assert push._sender
+        assert push._sender.shown == receiver.url + shown
+        assert view.stats.push_error == ""
+
+
+async def test_a_certificate_file_that_cannot_be_used_is_a_failure_like_others(tmp_path):
+    absent = str(tmp_path / "absent.pem")
+    async with still(tmp_path, otlp_endpoint="https://127.0.0.1:1", otlp_ca_file=absent) as view:
+        push = Push(view)
+        await push.once(10)
+        await push.close()
+        assert view.stats.push_error.startswith(f"telemetry.otlp_ca_file: {absent} cannot be used")
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "problem"),
+    [
+        ({"otlp_endpoint": "collector:4318"}, "telemetry.otlp_endpoint: "),
+        ({"otlp_endpoint": "http://user:secret@collector:4318"}, "telemetry.otlp_endpoint: "),
+        ({"otlp_endpoint": "http://c", "otlp_headers": {"a b": "c"}}, "telemetry.otlp_headers: "),
+        ({"otlp_endpoint": "http://c", "otlp_headers": {"a": "b\nc"}}, "telemetry.otlp_headers: "),
+        ({"interval_seconds": 0.5}, "telemetry.interval_seconds: "),
+        ({"otlp_endpont": "http://c"}, "did you mean 'otlp_endpoint'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_their_place(tmp_path, telemetry, problem):
+    with pytest.raises(ConfigError, match="telemetry") as raised:
+        parse(toml_of(document(tmp_path, "http://x", **telemetry)), {"memory": Memory().type()})
+    assert problem in str(raised.value)
+
+
+async def test_without_the_extra_it_is_said_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kexport.points", None)
+    monkeypatch.delattr("kexport.points")
+    text = toml_of(document(tmp_path, "http://127.0.0.1:1", otlp_endpoint="http://127.0.0.1:1"))
+    with pytest.raises(ConfigError, match=r"telemetry\.otlp_endpoint: needs .*kexport\[otlp-metrics\]"):
+        async with Exporter(text, Memory()) as exporter:
+            await exporter.synced()
+
+
+async def test_another_configuration_is_taken_up_while_it_runs(tmp_path, monkeypatch):
+    async with FakeCluster() as cluster, receiving() as first, receiving() as second:
+        whole = document(tmp_path, cluster.url, interval_seconds=1.0)
+        async with Exporter(lambda: toml_of(whole), Memory()) as exporter:
+            await exporter.synced()
+
+            async def reload(**telemetry):
+                before = exporter.engine.stats.reloads
+                whole["telemetry"] = {"interval_seconds": 1.0, **telemetry}
+                exporter.engine.reload()
+                await exporter.look(
+                    lambda: exporter.engine.stats.reloads > before, seconds=20, what=lambda: "no reload"
+                )
+
+            await reload(otlp_endpoint=first.url, otlp_headers={"authorization": "old"})
+            await first.until(1)
+            await reload(otlp_endpoint=second.url, otlp_headers={"authorization": "new"})
+            await second.until(1)
+            assert second.headers[0]["authorization"] == "new"
+            await reload()
+            count = len(second.requests)
+        assert len(second.requests) <= count + 1  # one may have been under way
+        assert first.headers[0]["authorization"] == "old"
+
+
+def test_where_it_is_off_nothing_of_opentelemetry_is_loaded():
+    code = "import sys, kexport.engine; sys.exit(any(n.startswith('opentelemetry') for n in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_where_it_is_off_its_metrics_are_not_there(tmp_path):
+    config = parse(configuration(tmp_path, "http://127.0.0.1:1"), {"memory": Memory().type()})
+    journal = await Journal.open(JournalConfig(path=":memory:"), lanes=["memory"])
+    try:
+        view = View(Stats(), journal, lambda: config)
+        _, on_page, _ = both(view, Points(view))
+        assert not any(name.startswith("kexport_otlp") for name, _ in on_page)
+        assert not any(each.what == "metrics over OTLP" for each in checks(view))
+    finally:
+        await journal.close()
+
+
+async def test_check_tries_the_far_end(tmp_path):
+    async with FakeCluster() as cluster, receiving() as receiver:
+        path = tmp_path / "config.toml"
+        path.write_text(toml_of(file_document(tmp_path, cluster.url, receiver.url)))
+        report = await check(path, max_wait_seconds=10)
+        (found,) = [each for each in report.findings if each.what == "telemetry"]
+        assert (found.code, found.text) == (0, f"{receiver.url}/v1/metrics takes metrics over OTLP")
+        receiver.answer = refuse
+        report = await check(path, max_wait_seconds=10)
+        (found,) = [each for each in report.findings if each.what == "telemetry"]
+        assert found.code == 1
+        assert "HTTP 503" in found.text
+
+
+def file_document(directory, cluster_url, endpoint):
+    whole = document(directory, cluster_url, otlp_endpoint=endpoint)
+    return {**whole, "sinks": {"file": {"type": "file", "path": str(directory / "out.jsonl")}}}
+
+
+async def test_hundreds_of_streams_are_read_in_time(tmp_path):
+    """Reading holds up the loop: it may cost a few looks at /metrics, and encoding has a thread."""
+    keys = [StreamKey(f"kind{number}.example.com/*") for number in range(500)]
+    stats = Stats({key: StreamStats(bookmark=1.0, watched=1.0) for key in keys}, {"memory": LaneStats()})
+    async with still(tmp_path, stats) as view:
+        event = make_event(1)
+        for key in keys:
+            view.journal.tally.take(key, [event])
+        points, metrics, read, looked = Points(view), Metrics(view), [], []
+        for _ in range(5):
+            started = time.thread_time()
+            data = points.read({})
+            read.append(time.thread_time() - started)
+            collected = [*metrics.collect()]
+            looked.append(time.thread_time() - started - read[-1])
+        print(f"500 streams: read {min(read) * 1000:.1f} ms, /metrics {min(looked) * 1000:.1f} ms")
+        assert len(sent(unpacked(points_module.encoded(data)))) == len(samples(collected)) > 5000
+        assert min(read) < 6 * min(looked)

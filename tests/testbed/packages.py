@@ -1,0 +1,30 @@
+"""Programs from the distribution's packages, installed when a test needs them and they are not there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+
+from tests.testbed.cache import BuildError
+
+
+def provide(tools: Iterable[str], *, what: str) -> None:
+    """See to it that these commands, which are named as their packages, are there; raises BuildError."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if not missing:
+        return
+    names = ", ".join(missing)
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise BuildError(f"{what} needs {names}: install them")
+    print(f"installing {names}", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # A fresh machine has no lists of packages, or lists that are too old.
+    for arguments in (("update",), ("install", "--yes", "--no-install-recommends", *missing)):
+        command = ["apt-get", "--quiet", *arguments]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=900, check=False
+        )
+        if done.returncode:
+            raise BuildError(f"{what} needs {names}, and apt-get fails: {done.stderr[-500:]}")
