@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import io
 import os
 import signal
@@ -62,6 +63,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     read = loader(arguments)
     loaded = read()
+    # What was imported stays; and a burst of changes is no reason to look through all of it again and again.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
     async def export(stop: asyncio.Event) -> int:
         engine = Engine(loaded, read)
