@@ -1,9 +1,10 @@
 """The metrics, sent over OTLP/HTTP every `telemetry.interval_seconds`.
 
-Nothing here is in the way of an event: a reading costs what a look at `/metrics` costs, the encoding has a
-thread, and a far end that is down, slow or mad costs one request at a time, of limited length. Such a request
-is not repeated, since the next reading has all that it had. That it failed is said when it begins, when it
-ends, and in the metrics. OpenTelemetry is an extra, and imported only where an endpoint is configured.
+Nothing here is in the way of an event: a reading costs about what three looks at `/metrics` cost, the
+encoding has a thread, and a far end that is down, slow or mad costs one request at a time, of limited
+length. Such a request is not repeated, since the next reading has all that it had. That it failed is said
+when it begins, when it ends, and in the metrics. OpenTelemetry is an extra, and imported only where an
+endpoint is configured.
 """
 
 from __future__ import annotations
