@@ -30,6 +30,10 @@ def config_map(name: str, **labels: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
 
 
+def told_of_gap(event: Event) -> bool:
+    return event.change == "gap" and event.attributes.resource == "configmaps"
+
+
 def inferred(event: Event) -> bool:
     return event.change == "added" and event.attributes.origin == "resync"
 
@@ -95,7 +99,7 @@ async def test_the_events_of_a_real_run_fit(tmp_path: Path):
         cluster.delete("configmaps", "shop", "gone")
         await cluster.restart()
         async with Exporter(text, memory) as exporter:
-            await exporter.until(lambda events: any(each.change == "gap" for each in events))
+            await exporter.until(lambda events: any(told_of_gap(each) for each in events))
         cluster.create(config_map("late", tier="web"))
         await cluster.restart()
         text = toml(tmp_path, {"url": cluster.url, "recover_max_requests": 0}, resources)
