@@ -1,4 +1,4 @@
-"""The commands that write something down before anything runs: plugins, permissions, schemas, configurations."""
+"""The commands that write something down before anything runs: plugins, permissions, schemas, drafts."""
 
 # ruff: noqa: PLC0415  (each command imports what it needs, and no more)
 from __future__ import annotations

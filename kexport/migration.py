@@ -19,6 +19,7 @@ _HINT = (
     "A comment that begins with a line's number says what of that line has no twin, and what to do instead."
     " Then: kexport check -c FILE."
 )
+_CEL = "Conditions (where) are CEL, which needs the extra kexport[cel]."
 
 
 def migrate(origin: str, source: Path) -> Draft:
@@ -39,8 +40,10 @@ def migrate(origin: str, source: Path) -> Draft:
 
 def render(draft: Draft, origin: str, source: Path) -> str:
     """The file, with a head that says where it is from."""
-    head = [*comment(f"Made by kexport migrate {origin} from {source.name}."), *comment(_HINT)]
-    return "\n".join(head) + "\n\n" + draft.render()
+    body = draft.render()
+    said = [f"Made by kexport migrate {origin} from {source.name}.", _HINT]
+    said += [_CEL] if "\nwhere = " in body else []
+    return "\n".join(line for sentence in said for line in comment(sentence)) + f"\n\n{body}"
 
 
 def write(text: str, target: Path) -> None:

@@ -69,12 +69,16 @@ def anchors(page: Path) -> set[str]:
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """(page, words) of every command line of kexport's in a block; pipes and redirections are cut off."""
+    """(page, words) of every command line of kexport's in a block; pipes and redirections are cut off.
+
+    Where lines begin with a prompt, the others are what was answered.
+    """
     found = []
     for block in blocks("", "sh", "bash", "console"):
-        joined = block.text.replace("\\\n", " ")
-        for line in joined.splitlines():
-            if line.startswith("kexport "):
+        lines = block.text.replace("\\\n", " ").splitlines()
+        typed = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")] or lines
+        for line in typed:
+            if re.match(r"kexport [a-z-]", line):  # the head of a screen has the version there
                 words = shlex.split(line, comments=True)
                 ends = [number for number, word in enumerate(words) if word in {"|", ">", "&&", ";"}]
                 found.append((block.page, words[1 : ends[0] if ends else None]))

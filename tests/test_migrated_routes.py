@@ -6,12 +6,9 @@ by one for the few words of CEL that are written.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import re
 import tomllib
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -20,6 +17,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kexport.condition import Where
 from kexport.eventexporter import translate
 from kexport.eventrules import as_globs
 from kexport.testing import make_event
@@ -119,20 +117,10 @@ def evaluate(where: str, event: dict[str, Any]) -> bool:
     return bool(eval("".join(words), {"get": get, "has": has, "matches": matches}))
 
 
-def judges() -> list[Callable[[str, dict[str, Any]], bool]]:
-    """The interpreter here, and the evaluator that kexport itself has."""
-    if importlib.util.find_spec("kexport.condition") is None:
-        return [evaluate]
-    condition = importlib.import_module("kexport.condition")
-
-    def ask(where: str, event: dict[str, Any]) -> bool:
-        body = {"object": {"kind": "Event", "apiVersion": "v1", **event}}
-        return bool(condition.Where(where).holds(make_event(data=body)))
-
-    return [evaluate, ask]
-
-
-JUDGES = judges()
+def ask(where: str, event: dict[str, Any]) -> bool:
+    """The evaluator that kexport itself has."""
+    body = {"object": {"kind": "Event", "apiVersion": "v1", **event}}
+    return Where(where).holds(make_event(data=body))
 
 
 def routed(routes: list[dict[str, Any]], event: dict[str, Any]) -> set[str]:
@@ -141,7 +129,7 @@ def routed(routes: list[dict[str, Any]], event: dict[str, Any]) -> set[str]:
         namespaces = route.get("namespaces", ["*"])
         if not any(fnmatchcase(event["metadata"]["namespace"], name) for name in namespaces):
             continue
-        answers = {judge(route["where"], event) for judge in JUDGES} if "where" in route else {True}
+        answers = {judge(route["where"], event) for judge in (evaluate, ask)} if "where" in route else {True}
         assert len(answers) == 1, route["where"]
         if answers == {True}:
             found |= set(route["sinks"])

@@ -23,8 +23,8 @@ from kexport import (
     eventreceivers,
     eventrules,
     plugins,
-    tables,
 )
+from kexport.condition import Where
 from kexport.errors import ConfigError
 from kexport.migration import ORIGINS, migrate, render, write
 from tests.commandline import CommandLine
@@ -46,11 +46,11 @@ def loaded(text: str, monkeypatch: pytest.MonkeyPatch) -> config.Config:
     """As `kexport check` loads it, with every variable of it set."""
     for name in re.findall(r"\$\{(\w+)\}", text):
         monkeypatch.setenv(name, "https://hooks.example.org/x" if name.endswith("URL") else "value")
-    if "where" not in tables.RouteConfig.__struct_fields__ and "\nwhere = " in text:
-        with pytest.raises(ConfigError, match="unknown key 'where'"):
-            config.parse(text, TYPES)
-        text = re.sub(r"^where = .*\n", "", text, flags=re.MULTILINE)
-    return config.parse(text, TYPES)
+    found = config.parse(text, TYPES)
+    for route in found.root.routes:
+        if route.where:
+            Where(route.where)  # compiles, or is refused with its place
+    return found
 
 
 def tree(*rules: str, receivers: str = "receivers: [{name: a, stdout: {}}, {name: b, stdout: {}}]") -> str:
@@ -405,6 +405,7 @@ async def test_the_command_prints_or_makes_a_file_and_never_writes_over_one(shel
     assert (code, err) == (0, "")
     assert out.startswith(f"# Made by kexport migrate {KEE} from events.yaml.\n")
     assert tomllib.loads(out)["cluster"] == {"name": "prod-eu"}
+    assert "\n# Conditions (where) are CEL, which needs the extra kexport[cel].\n" in out
     code, told, _ = await shell.run("migrate", KEE, sample, "-o", "made.toml")
     assert code == 0
     assert re.fullmatch(r"made made\.toml; notes on what has no twin: \d+\n", told)

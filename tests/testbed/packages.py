@@ -19,8 +19,12 @@ def provide(tools: Iterable[str], *, what: str) -> None:
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise BuildError(f"{what} needs {names}: install them")
     print(f"installing {names}", flush=True)
-    command = ["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing]
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
-    if done.returncode:
-        raise BuildError(f"{what} needs {names}, and apt-get fails: {done.stderr[-500:]}")
+    # A fresh machine has no lists of packages, or lists that are too old.
+    for arguments in (("update",), ("install", "--yes", "--no-install-recommends", *missing)):
+        command = ["apt-get", "--quiet", *arguments]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=900, check=False
+        )
+        if done.returncode:
+            raise BuildError(f"{what} needs {names}, and apt-get fails: {done.stderr[-500:]}")
