@@ -228,6 +228,10 @@ class Streams:
             each.key: each for each in streams if each.key in served and each.resource.full_name in ghosts
         }
 
+    def _watches(self, stream: Stream) -> bool:
+        """Whether its watch is still open: the server ends it behind the deletions of the last objects."""
+        return stream.key in self._running and self._stats.streams[stream.key].state == "watching"
+
     async def _look_after(self, stream: Stream) -> None:
         """A resource is not served: tell that its objects are gone, when that is certain."""
         if not self.catalogue.lacks(stream.resource):
@@ -235,7 +239,7 @@ class Streams:
         since = self._absent.setdefault(stream.key, monotonic())
         soon = monotonic() - since < ABSENT_SECONDS
         known = await defined(self._source.client, stream.resource)
-        if known or (known is None and soon):
+        if known or (soon and (known is None or self._watches(stream))):
             if soon:
                 self._wanted.set()  # it is on its way, in or out: look again
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import termios
 import time
@@ -34,6 +35,7 @@ def top(directory: Path) -> None:
         look = _look(directory)
         console.print(frame(look, None, Size(console.width, lines_of(look))))
         return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # even where whoever started us ignores it
     with suppress(KeyboardInterrupt), _keys(), Live(console=console, screen=True, auto_refresh=False) as live:
         _Top(directory, live).run()
 

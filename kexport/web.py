@@ -101,8 +101,12 @@ class Web:
 
     async def close(self) -> None:
         self._closing.set()
-        if self._runner:
+        if self._runner and self._runner.server:
+            transports = [connection.transport for connection in self._runner.server.connections]
             await self._runner.cleanup()
+            for transport in transports:
+                if transport:
+                    transport.abort()  # what a slow viewer has not taken would keep its connection open
         self._runner, self.url = None, ""
 
     def _application(self) -> web.Application:

@@ -36,7 +36,11 @@ class Listener:
         sockets, http = self._sockets, self._http
         self._sockets = self._http = None
         sockets.close()
+        transports = [connection.transport for connection in http.connections]
         await http.shutdown(_SHUTDOWN_SECONDS)
+        for transport in transports:
+            if transport:
+                transport.abort()  # what a slow reader has not taken would keep its connection open
         await sockets.wait_closed()
 
 

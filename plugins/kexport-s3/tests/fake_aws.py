@@ -15,6 +15,16 @@ TLS = Path(__file__).parent / "tls"
 HIDDEN = "hidden-s3cret"
 
 
+async def taken_down(runner: web.AppRunner) -> None:
+    """Drop the connections too: a client that keeps one open must not outlive its test."""
+    assert runner.server
+    transports = [connection.transport for connection in runner.server.connections]
+    await runner.cleanup()
+    for transport in transports:
+        if transport:
+            transport.abort()
+
+
 class FakeAws:
     """STS, the agent of pod identity and ECS, and a machine's metadata: each gives a new key when asked."""
 
@@ -43,7 +53,7 @@ class FakeAws:
             self.address, self.sts = f"http://{clear}", f"https://{sealed}/sts"
             yield self
         finally:
-            await runner.cleanup()
+            await taken_down(runner)
 
     def _issue(self, asked: dict[str, str]) -> dict[str, str]:
         self.asked.append(asked)

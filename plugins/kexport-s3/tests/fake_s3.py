@@ -11,6 +11,8 @@ from typing import Self
 
 from aiohttp import web
 
+from .fake_aws import taken_down
+
 
 class FakeS3:
     """One bucket, "lake"; `objects` and `headers` are by key, `puts` has every key that was sent."""
@@ -58,7 +60,7 @@ class FakeS3:
     async def stop(self) -> None:
         """Connections end, those with a request under way too, and new ones are refused."""
         self._end.set()
-        await self._runner.cleanup()
+        await taken_down(self._runner)
 
     async def _put(self, request: web.Request) -> web.Response:
         key, body = request.match_info["key"], await request.read()
