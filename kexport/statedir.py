@@ -238,8 +238,8 @@ def _examine(db: sqlite3.Connection, path: Path) -> str:
             f"the journal {path} was written by a newer kexport (schema {version}, this one knows"
             f" {database.SCHEMA_VERSION}); run that version, or name another journal.path to start anew"
         )
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    if pages * 8192 <= database.CHECK_BYTES:
+    (pages,), (page_bytes,) = (db.execute(f"PRAGMA page_{what}").fetchone() for what in ("count", "size"))
+    if pages * page_bytes <= database.CHECK_BYTES:
         (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             return f"damaged: {verdict}"

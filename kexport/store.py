@@ -171,7 +171,8 @@ class Store:
 
     def _index(self, stream: int, objects: Mapping[str, Known | None]) -> None:
         self._db.executemany(
-            "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)",
+            "INSERT INTO objects VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (stream, key) DO UPDATE SET uid = excluded.uid, version = excluded.version",
             # In the tree's order: else, with many objects, each row loads a page that another threw out.
             sorted((stream, key, known.uid, known.version) for key, known in objects.items() if known),
         )
