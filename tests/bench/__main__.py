@@ -45,23 +45,30 @@ def main(arguments: list[str] | None = None) -> int:
     if wanted.write and wanted.only == ["none"]:
         report.write_into(wanted.write, json.loads(wanted.json.read_text(encoding="utf-8")))
         return 0
-    found = environment()
-    rows = Rows()
-    failed = _measure(wanted, rows)
-    document: dict[str, Any] = {
-        "environment": found,
-        "runs": wanted.runs,
-        "quick": wanted.quick,
-        "rows": rows.document(),
-    }
-    wanted.json.parent.mkdir(parents=True, exist_ok=True)
-    wanted.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    document: dict[str, Any] = {"environment": environment(), "runs": wanted.runs, "quick": wanted.quick}
+    rows = _kept(wanted)
+
+    def keep() -> None:
+        """After each scenario: a long run that is broken off has measured something."""
+        document["rows"] = rows.document()
+        wanted.json.parent.mkdir(parents=True, exist_ok=True)
+        wanted.json.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    failed = _measure(wanted, rows, keep)
     for table in report.tables(rows, judged=not wanted.quick).values():
         print(f"\n{report.plain(table)}")
     print(f"\nevery value of every run: {wanted.json}")
     if wanted.write:
         report.write_into(wanted.write, document)
     return 1 if failed else 0
+
+
+def _kept(wanted: argparse.Namespace) -> Rows:
+    """With --add the figures that the file has of other scenarios."""
+    if not (wanted.add and wanted.json.exists()):
+        return Rows()
+    stored = json.loads(wanted.json.read_text(encoding="utf-8"))["rows"]
+    return Rows.of(each for each in stored if each["scenario"] not in wanted.only)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="a hundredth of it, to see that it works")
     parser.add_argument("--full", action="store_true", help="also what takes long: a lane a million behind")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"), help="where the values go")
+    parser.add_argument("--add", action="store_true", help="keep what that file has of other scenarios")
     parser.add_argument("--write", type=Path, metavar="FILE", help="Markdown file to put the tables into")
     parser.add_argument(
         "--folder", type=Path, help="folder on the disk to measure (default: temporary files')"
@@ -82,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measure(wanted: argparse.Namespace, rows: Rows) -> bool:
+def _measure(wanted: argparse.Namespace, rows: Rows, keep: Callable[[], None]) -> bool:
     """All scenarios, all runs; whether one gave no figures."""
     failed = False
     with tempfile.TemporaryDirectory(prefix="kexport-bench-", dir=wanted.folder) as name:
@@ -96,6 +104,7 @@ def _measure(wanted: argparse.Namespace, rows: Rows) -> bool:
                     scale = QUICK if wanted.quick else 1.0
                     bench = Bench(rows, place, scale=scale, full=wanted.full)
                     failed |= not _attempt(scenario, run, bench, ends)
+                    keep()
     return failed
 
 
