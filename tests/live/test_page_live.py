@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -257,8 +258,8 @@ async def test_a_change_opens_to_show_its_patch(browser: Browser, tmp_path: Path
             f'+ /metadata/annotations = {{"note":"{HOSTILE}"}}',
         ]
         # It stays open, and keeps the focus, when the next second's figures come.
-        seen = await page.evaluate("document.getElementById('about').textContent")
-        await page.until(f"document.getElementById('about').textContent !== {seen!r}")
+        seen = await page.evaluate("document.body.innerText")
+        await page.until(f"document.body.innerText !== {json.dumps(seen)}")
         assert await page.evaluate(f"{row}.querySelector('details').open && document.activeElement === {row}")
         await page.screenshot(PICTURES / "patch.png")
         await page.press("Enter")
