@@ -136,6 +136,7 @@ def _excerpt(line: bytes) -> str:
     return f"{len(line)} bytes" if line.startswith(b"{") else repr(line[:200])
 
 
+_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 
@@ -146,7 +147,7 @@ def flatten(text: bytes, levels: int) -> bytes:
     object alone, so that each copy of it has the same bytes.
     """
     # A level takes two characters; to count them is most of what this costs.
-    if len(text) <= 2 * levels or text.count(b"{") + text.count(b"[") <= levels:
+    if len(text) <= 2 * levels or text.count(b"{") + text.count(b"[") <= levels or _is_shallow(text, levels):
         return text
     kept: list[bytes] = []
     depth = end = start = 0
@@ -161,6 +162,21 @@ def flatten(text: bytes, levels: int) -> bytes:
                 end = found.end()
             depth -= 1
     return b"".join([*kept, text[end:]])
+
+
+def _is_shallow(text: bytes, levels: int) -> bool:
+    """Whether it surely has no more levels: big objects have many brackets, and few of them in each other.
+
+    Without what is escaped every quote begins or ends a string. What is left outside are brackets; a pass that
+    takes out the empty pairs takes off one level, or two.
+    """
+    outside = text.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
+    brackets = b"".join(outside).translate(None, _NO_BRACKETS)
+    for _ in range(levels // 2):
+        if not brackets:
+            return True
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return False
 
 
 def decode_metadata(members: RawObject) -> Metadata:

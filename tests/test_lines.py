@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from kexport.change import Metadata
 from kexport.errors import ApiError, KexportError, ProtocolError
-from kexport.lines import LineSplitter, decode_bookmark, decode_line, decode_metadata, status_error
+from kexport.lines import (
+    LineSplitter,
+    decode_bookmark,
+    decode_line,
+    decode_metadata,
+    flatten,
+    status_error,
+)
 
 chunks = st.lists(
     st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\r\n", b"\x00", b"\xff", b'{"a":1}'])).map(b"".join)
@@ -194,3 +201,18 @@ def test_a_bookmark_without_version_is_a_protocol_error(members):
     item = decode_line(line("BOOKMARK", **members))
     with pytest.raises(ProtocolError):
         decode_bookmark(item.object)
+
+
+def test_a_big_object_with_many_brackets_keeps_its_bytes_whatever_its_strings_are():
+    """Its brackets are counted by how they stand in each other; those in strings are none."""
+    text = json.dumps({"a": [{"x": ['}"]\\', "{[", "\\\\", '\\"{']} for _ in range(400)], "}": {"{": "[["}}).encode()
+    assert text.count(b"{") + text.count(b"[") > 500
+    assert flatten(text, 500) is text
+
+
+@pytest.mark.parametrize("disguise", ["}", "]", '\\"}', "{}"])
+def test_brackets_in_names_do_not_hide_how_deep_an_object_is(disguise):
+    text = (b'{"%b":' % disguise.encode()) * 600 + b"1" + b"}" * 600
+    cut = flatten(text, 500)
+    assert cut != text
+    assert json.loads(cut)
