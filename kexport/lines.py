@@ -136,7 +136,7 @@ def _excerpt(line: bytes) -> str:
     return f"{len(line)} bytes" if line.startswith(b"{") else repr(line[:200])
 
 
-_NO_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_NO_MARKS = bytes(set(range(256)) - set(b'"{}[]'))
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 
@@ -167,11 +167,11 @@ def flatten(text: bytes, levels: int) -> bytes:
 def _is_shallow(text: bytes, levels: int) -> bool:
     """Whether it surely has no more levels: big objects have many brackets, and few of them in each other.
 
-    Without what is escaped every quote begins or ends a string. What is left outside are brackets; a pass that
-    takes out the empty pairs takes off one level, or two.
+    Without what is escaped every quote begins or ends a string, and two beside each other may go. What is
+    left outside are brackets; a pass that takes out the empty pairs takes off one level, or two.
     """
-    outside = text.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2]
-    brackets = b"".join(outside).translate(None, _NO_BRACKETS)
+    marks = text.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _NO_MARKS).replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])
     for _ in range(levels // 2):
         if not brackets:
             return True

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kexport.change import RawObject
 from kexport.paths import Path, fits
 
 Pointer = tuple[str | int, ...]
@@ -46,16 +45,31 @@ class Operation(NamedTuple):
 def between(before: bytes, after: bytes) -> list[Operation]:
     """The steps from one JSON object to the other, to be taken in this order.
 
-    Members of both with the same bytes are not even parsed.
+    Members of both with the same bytes are not even parsed, nor are those of metadata, spec and status.
     """
+    return _compared(*_opened(before, after, levels=2))
+
+
+def _opened(before: bytes | msgspec.Raw, after: bytes | msgspec.Raw, *, levels: int) -> tuple[Any, Any]:
+    """Both objects without the members that are the same; what differs is parsed."""
     old, new = _members.decode(before), _members.decode(after)
-    differing = {key: new[key] for key in new if old.get(key) != new[key]}
-    return _compared(_parsed({key: old[key] for key in old if key not in new or key in differing}),
-                     _parsed(differing))  # fmt: skip
+    mine: dict[str, Any] = {key: _any.decode(raw) for key, raw in old.items() if key not in new}
+    theirs: dict[str, Any] = {}
+    for key, raw in new.items():
+        was = old.get(key)
+        if was == raw:
+            continue
+        if was is not None and levels > 1 and _is_object(was) and _is_object(raw):
+            mine[key], theirs[key] = _opened(was, raw, levels=levels - 1)
+            continue
+        theirs[key] = _any.decode(raw)
+        if was is not None:
+            mine[key] = _any.decode(was)
+    return mine, theirs
 
 
-def _parsed(members: RawObject) -> dict[str, Any]:
-    return {key: _any.decode(raw) for key, raw in members.items()}
+def _is_object(raw: msgspec.Raw) -> bool:
+    return memoryview(raw)[0] == ord("{")
 
 
 def _compared(before: Any, after: Any) -> list[Operation]:

@@ -205,7 +205,9 @@ def test_a_bookmark_without_version_is_a_protocol_error(members):
 
 def test_a_big_object_with_many_brackets_keeps_its_bytes_whatever_its_strings_are():
     """Its brackets are counted by how they stand in each other; those in strings are none."""
-    text = json.dumps({"a": [{"x": ['}"]\\', "{[", "\\\\", '\\"{']} for _ in range(400)], "}": {"{": "[["}}).encode()
+    text = json.dumps(
+        {"a": [{"x": ['}"]\\', "{[", "\\\\", '\\"{']} for _ in range(400)], "}": {"{": "[["}}
+    ).encode()
     assert text.count(b"{") + text.count(b"[") > 500
     assert flatten(text, 500) is text
 
