@@ -46,7 +46,7 @@ def _with_objects(bench: Bench, changes: int, size: int) -> float:
 
 
 def _marginal(exporter: Exporter, stub: StubServer, *, before: int, changes: int) -> float:
-    """CPU per change from the opened watch on: a start checks the whole file, once, however much comes then."""
+    """CPU per change from the opened watch on: a start checks the whole file once, whatever comes then."""
     exporter.wait_until(lambda: bool(stub.state()["opened"]), seconds=60, what="the watch is open")
     started = exporter.cpu_seconds()
     exporter.wait_delivered(before + changes)
