@@ -94,6 +94,12 @@ def _machine(document: dict[str, Any]) -> str:
     )
     return (
         f"{found['cores']} cores ({found['processor']}), {found['memory_gb']} GB, {found['system']},"
-        f" Python {found['python']}, SQLite {found['sqlite']}; runs: {document['runs']};"
+        f" Python {found['python']}, SQLite {found['sqlite']}; runs: {_runs(rows)};"
         f" load before: {found['load_before']:.2f}.{quick}"
     )
+
+
+def _runs(rows: Rows) -> str:
+    """How often things were measured: `3`, or `1 to 3`."""
+    counts = sorted({len(values) for figures in rows.values.values() for values in figures.values()})
+    return " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
