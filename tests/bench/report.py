@@ -94,7 +94,7 @@ def _machine(document: dict[str, Any]) -> str:
     )
     return (
         f"{found['cores']} cores ({found['processor']}), {found['memory_gb']} GB, {found['system']},"
-        f" Python {found['python']}, SQLite {found['sqlite']}; runs: {_runs(rows)};"
+        f" Python {found['python']}, SQLite {found['sqlite']}; runs: {_runs(Rows.of(document['rows']))};"
         f" load before: {found['load_before']:.2f}.{quick}"
     )
 
