@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kexport.errors import KexportError
 from kexport.event import Event
+from kexport.statedir import sync
 
 FILE = "parked.jsonl"
 _BLOCK = 1 << 16
@@ -23,7 +24,7 @@ def park(directory: Path, events: Sequence[Event]) -> Path:
             _append(descriptor, b"".join(event.line + b"\n" for event in events))
         finally:
             os.close(descriptor)
-        _sync(directory)
+        sync(directory)
     except OSError as error:
         raise KexportError(f"cannot park events in {file}: {error.strerror or error}") from error
     return file
@@ -54,11 +55,3 @@ def _end_of_lines(descriptor: int) -> int:
             return start + found + 1
         end = start
     return 0
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -123,7 +123,7 @@ def condemn(directory: StateDir, problem: str) -> None:
     """A process that runs found damage: the next start shall not trust the file, even if it looks sound."""
     with suppress(OSError):
         (directory.path / CONDEMNED_FILE).write_text(problem)
-        _sync(directory.path)
+        sync(directory.path)
 
 
 def _condemned(directory: StateDir) -> str:
@@ -137,7 +137,7 @@ def _condemned(directory: StateDir) -> str:
 def mark_open(directory: StateDir) -> None:
     """From now on, also after a crash, there is a write-ahead log beside the file."""
     (directory.path / OPEN_FILE).touch(mode=0o600)
-    _sync(directory.path)
+    sync(directory.path)
 
 
 def _crashed(directory: StateDir) -> bool:
@@ -148,7 +148,7 @@ def mark_closed(directory: StateDir) -> None:
     """The journal is being closed, and its write-ahead log will go: say so first."""
     with suppress(OSError):
         (directory.path / OPEN_FILE).unlink(missing_ok=True)
-        _sync(directory.path)
+        sync(directory.path)
 
 
 def redaction_key(path: Path) -> bytes:
@@ -177,7 +177,7 @@ def _make_key(file: Path) -> bytes:
         out.flush()
         os.fsync(out.fileno())
     fresh.rename(file)
-    _sync(file.parent)
+    sync(file.parent)
     return key
 
 
@@ -189,7 +189,7 @@ def _create(directory: StateDir, *, lost: str) -> None:
     database.create(fresh, lost=lost)
     fresh.chmod(0o600)
     fresh.rename(directory.file)
-    _sync(directory.path)
+    sync(directory.path)
 
 
 def _leftovers(directory: StateDir) -> list[Path]:
@@ -202,7 +202,7 @@ def _set_aside(directory: StateDir, problem: str) -> str:
     for path in (directory.file, *_leftovers(directory)):
         if path.exists():
             path.rename(path.with_name(f"broken-{stamp}-{path.name}"))
-    _sync(directory.path)
+    sync(directory.path)
     _log.error(
         "the journal could not be used and was set aside; every stream is read anew, with a gap event",
         problem=problem,
@@ -257,7 +257,8 @@ def _cannot(path: Path, error: OSError) -> ConfigError:
     )
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Make durable which files the directory has."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import zstandard
 
-from kexport.change import Known, Origin, Stream
+from kexport.change import GONE, Known, Origin, Stream
 from kexport.event import OBJECT, Attributes, Event, splice
 from kexport.managers import Managed, detach, latest
 from kexport.patch import Operation, between, covered
@@ -91,13 +91,15 @@ class Trail:
         key, uid = attributes.subject, attributes.partitionkey
         attached = event.line[event.line.index(_OPENING) + len(_OPENING) : -2]
         now, before = detach(attached), self._before(key, uid, states)
-        if change in {"deleted", "left"}:
+        if change in GONE and attributes.origin == Origin.RESYNC:
             states[key] = None
-            inferred = attributes.origin == Origin.RESYNC
-            return [_inferred(attributes, now, before) if inferred else self._event(attributes, now, before)]
+            return [_inferred(attributes, now, before)]
         if change == "added":
             before = None
         operations = between(before.object, now.object) if before else []
+        if change in GONE:
+            states[key] = None
+            return [self._event(attributes, now, before, operations)]
         if before and self._stream.unchanged == "drop" and covered(operations, self._noise):
             self._stats.unchanged += 1
             return []
@@ -122,12 +124,10 @@ class Trail:
         attributes: Attributes,
         now: Managed,
         before: Managed | None,
-        operations: Sequence[Operation] | None = None,
+        operations: Sequence[Operation],
     ) -> Event:
         if before is None:
             return splice(attributes, b'{"object":%b}' % now.object)
-        if operations is None:
-            operations = between(before.object, now.object)
         patch = msgspec.json.encode([each.document for each in operations])
         previous = b"" if self._stream.diff == "patch" else b',"previous":' + before.object
         return splice(attributes, b'{"object":%b%b,"patch":%b}' % (now.object, previous, patch))

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
+
+
+class Connection(Protocol):
+    """One of a server's, as aiohttp has them; without a transport once it is closed."""
+
+    @property
+    def transport(self) -> asyncio.Transport | None: ...
+
+
+async def ended(connections: Iterable[Connection], end: Awaitable[None]) -> None:
+    """Let a server end; a connection that a slow reader would keep open is dropped then."""
+    transports = [connection.transport for connection in connections]
+    await end
+    for transport in transports:
+        if transport:
+            transport.abort()
 
 
 async def wait_set(event: asyncio.Event, seconds: float) -> None:

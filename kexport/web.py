@@ -27,6 +27,7 @@ from kexport.errors import ConfigError
 from kexport.tables import HttpConfig
 from kexport.telemetry import get_log
 from kexport.view import View
+from kexport.waiting import ended
 
 VIEWERS = 8
 TICK_SECONDS = 1.0
@@ -102,11 +103,7 @@ class Web:
     async def close(self) -> None:
         self._closing.set()
         if self._runner and self._runner.server:
-            transports = [connection.transport for connection in self._runner.server.connections]
-            await self._runner.cleanup()
-            for transport in transports:
-                if transport:
-                    transport.abort()  # what a slow viewer has not taken would keep its connection open
+            await ended(self._runner.server.connections, self._runner.cleanup())
         self._runner, self.url = None, ""
 
     def _application(self) -> web.Application:

@@ -6,6 +6,8 @@ from typing import Any
 
 from aiohttp import web
 
+from kexport.waiting import ended
+
 # The API server refuses bodies above 3 MiB.
 _MOST_BODY_BYTES = 3 * 1024 * 1024
 _SHUTDOWN_SECONDS = 0.2
@@ -36,11 +38,7 @@ class Listener:
         sockets, http = self._sockets, self._http
         self._sockets = self._http = None
         sockets.close()
-        transports = [connection.transport for connection in http.connections]
-        await http.shutdown(_SHUTDOWN_SECONDS)
-        for transport in transports:
-            if transport:
-                transport.abort()  # what a slow reader has not taken would keep its connection open
+        await ended(http.connections, http.shutdown(_SHUTDOWN_SECONDS))
         await sockets.wait_closed()
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -70,14 +70,20 @@ class RealServer(Guarded):
         await self.write("DELETE", f"{RBAC}/namespaces/{shop.name}/rolebindings/reader")
 
 
-@pytest.fixture
-async def server(cluster: Cluster) -> AsyncIterator[Server]:
+@asynccontextmanager
+async def real_server(cluster: Cluster) -> AsyncIterator[Server]:
     context = ssl.create_default_context(cafile=cluster.api.ca_file)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=context),
         headers={"Authorization": f"Bearer {cluster.api.token}"},
     ) as session:
         yield RealServer(cluster, session)
+
+
+@pytest.fixture
+async def server(cluster: Cluster) -> AsyncIterator[Server]:
+    async with real_server(cluster) as running:
+        yield running
 
 
 class TestInformer(InformerCases):

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 import yaml
 
 from tests.exporter import Exporter, Memory
 from tests.gap_cases import GapCases
 from tests.informer_cases import InformerCases
-from tests.live.test_informer_live import RealServer
+from tests.live.test_informer_live import real_server
 from tests.recovery_cases import RecoveryCases
 from tests.scenario_cases import ScenarioCases
 from tests.server_cases import WATCH_LIST
@@ -30,12 +28,8 @@ from tests.testbed.helm import CHART
 
 @pytest.fixture
 async def server(oldest_cluster: Cluster) -> AsyncIterator[Server]:
-    context = ssl.create_default_context(cafile=oldest_cluster.api.ca_file)
-    async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=context),
-        headers={"Authorization": f"Bearer {oldest_cluster.api.token}"},
-    ) as session:
-        yield RealServer(oldest_cluster, session)
+    async with real_server(oldest_cluster) as running:
+        yield running
 
 
 class TestInformer(InformerCases):

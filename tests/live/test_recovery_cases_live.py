@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 
-import aiohttp
 import pytest
 
-from tests.live.test_informer_live import RealServer
+from tests.live.test_informer_live import real_server
 from tests.recovery_cases import RecoveryCases
 from tests.shop import Server
 from tests.testbed import Cluster
@@ -19,9 +17,5 @@ class TestRecovery(RecoveryCases):
 
     @pytest.fixture
     async def server(self, cluster: Cluster) -> AsyncIterator[Server]:
-        context = ssl.create_default_context(cafile=cluster.api.ca_file)
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context),
-            headers={"Authorization": f"Bearer {cluster.api.token}"},
-        ) as session:
-            yield RealServer(cluster, session)
+        async with real_server(cluster) as running:
+            yield running
