@@ -71,23 +71,21 @@ class Control:
         listening.bind(where.path)
         self._open.callback(_remove, where.directory)
         Path(where.path).chmod(0o600)  # nobody can connect before it listens
-        self._server = await asyncio.start_unix_server(self._connected, sock=listening, limit=MAX_BYTES)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=MAX_BYTES)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Known from here on: a task that is cancelled before its first step closes nothing by itself.
+        task = asyncio.ensure_future(self._connected(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+        task.add_done_callback(lambda task: writer.transport.abort() if task.cancelled() else writer.close())
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._connections.add(task)
         try:
             await self._talk(reader, writer)
         except (OSError, TimeoutError) as error:
             _log.debug("a control connection ended early", error=error)
             writer.transport.abort()
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
-        finally:
-            self._connections.discard(task)
-            writer.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if problem := self._refusal(writer):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kexport.testing.cluster import FakeCluster
+from kexport.testing.raw import serving
 from tests.commandline import ROOT, CommandLine, Outcome
 
 
@@ -137,12 +138,15 @@ async def test_a_server_that_says_nothing(shell: CommandLine, cluster: FakeClust
     assert problems(outcome) == [f"cluster: no answer from {cluster.url} within 0.5 s; --timeout allows more"]
 
 
+async def hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    """Says nothing."""
+
+
 async def test_a_certificate_that_nobody_trusts(shell: CommandLine):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(ROOT / "tests/tls/untrusted.crt", ROOT / "tests/tls/untrusted.key")
-    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
-    async with server:
-        address = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with serving(hang_up, ssl=context) as port:
+        address = f"https://127.0.0.1:{port}"
         shell.configure(f"url = '{address}'")
         outcome = await shell.run("check")
     assert outcome.code == 2, "waiting does not help"

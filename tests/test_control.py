@@ -45,7 +45,7 @@ async def talk(directory: Path, text: bytes, *, end: bool = False) -> dict[str, 
         async with asyncio.timeout(20):
             line = await reader.readline()
     finally:
-        writer.close()
+        writer.transport.abort()
     answer: dict[str, Any] = json.loads(line)
     return answer
 

@@ -1,6 +1,5 @@
 """What the server serves, both ways of asking, and how the names that people write resolve to it."""
 
-import asyncio
 import json
 from contextlib import asynccontextmanager
 
@@ -12,6 +11,7 @@ from kexport.errors import ApiError, ConfigError, ConnectionLostError, KexportEr
 from kexport.kube import Client
 from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
+from kexport.testing.raw import serving
 
 RW = ("list", "watch")
 
@@ -87,24 +87,14 @@ async def answering(**documents):
     """A client of a server that answers /api and /apis with these documents, or with this text."""
 
     async def talk(reader, writer):
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                document = documents[head.split()[1].decode().strip("/").partition("?")[0]]
-                body = (document if isinstance(document, str) else json.dumps(document)).encode()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            document = documents[head.split()[1].decode().strip("/").partition("?")[0]]
+            body = (document if isinstance(document, str) else json.dumps(document)).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            await writer.drain()
 
-    server = await asyncio.start_server(talk, "127.0.0.1", 0)
-    try:
-        async with connected(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as client:
-            yield client
-    finally:
-        server.close()
-        await server.wait_closed()
+    async with serving(talk) as port, connected(f"http://127.0.0.1:{port}") as client:
+        yield client
 
 
 async def ask(cluster):

@@ -24,6 +24,7 @@ from kexport.lines import (
 from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
 from kexport.testing.faults import Reply, gzip_bomb, redirect
+from kexport.testing.raw import serving
 from tests.exporter import Exporter, Memory
 from tests.hostile import (
     MAPS,
@@ -123,25 +124,13 @@ async def test_a_flood_of_headers_is_a_lost_connection(head: bytes):
 
 @asynccontextmanager
 async def raw(talk: Any) -> AsyncIterator[Client]:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with serving(talk) as port:
+        client = Client(ClusterConfig(url=f"http://127.0.0.1:{port}", list_requests_per_second=10_000))
+        await client.open()
         try:
-            await talk(reader, writer)
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the client went
+            yield client
         finally:
-            writer.close()
-
-    listening = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    client = Client(ClusterConfig(url=f"http://127.0.0.1:{port}", list_requests_per_second=10_000))
-    await client.open()
-    try:
-        yield client
-    finally:
-        await client.close()
-        listening.close()
-        await listening.wait_closed()
+            await client.close()
 
 
 # -- too slow ---------------------------------------------------------------------------------------------

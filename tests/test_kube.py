@@ -1,6 +1,5 @@
 """The only HTTP: pages, watches, credentials and every way in which an answer can be none."""
 
-import asyncio
 import json
 import re
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from kexport.errors import ApiError, ConnectionLostError, ProtocolError
 from kexport.kube import Client, allowed
 from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
+from kexport.testing.raw import serving
 
 MAPS = "/api/v1/configmaps"
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -33,18 +33,13 @@ class Server:
     async def talk(self, reader, writer):
         self.connections += 1
         number = self.connections
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                self.requests.append((number, head.decode()))
-                answer = self._answers.pop(0)
-                writer.write(answer)
-                await writer.drain()
-                if isinstance(answer, Cut):
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client went
-        finally:
-            writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            self.requests.append((number, head.decode()))
+            answer = self._answers.pop(0)
+            writer.write(answer)
+            await writer.drain()
+            if isinstance(answer, Cut):
+                break
 
 
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -79,14 +74,8 @@ async def connected(**config):
 @asynccontextmanager
 async def scripted(*answers):
     server = Server(*answers)
-    listening = await asyncio.start_server(server.talk, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    try:
-        async with connected(url=f"http://127.0.0.1:{port}") as client:
-            yield server, client
-    finally:
-        listening.close()
-        await listening.wait_closed()
+    async with serving(server.talk) as port, connected(url=f"http://127.0.0.1:{port}") as client:
+        yield server, client
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ The number in a test's name is the scenario's in RELIABILITY.md.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from kexport.backoff import Backoff
 from kexport.errors import KexportError, RejectedError, TransientError
 from kexport.event import Event
 from kexport.testing.cluster import FakeCluster
+from kexport.testing.raw import forward, serving
 from tests.commandline import ROOT, CommandLine, read_until
 from tests.exporter import Exporter, Memory, toml, toml_of
 from tests.following import stats_of, watching
@@ -273,22 +274,5 @@ async def over_tls(fake: FakeCluster) -> AsyncIterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "untrusted.crt", TLS / "untrusted.key")
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
-        except OSError:
-            pass  # one side left
-        finally:
-            writer.close()
-
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner = await asyncio.open_connection("127.0.0.1", fake.port)
-        await asyncio.gather(carry(reader, inner[1]), carry(inner[0], writer))
-
-    server = await asyncio.start_server(connect, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with serving(partial(forward, fake.port), ssl=context) as port:
+        yield port

@@ -1,6 +1,5 @@
 """A listing is whole or it is none; what the index has already is not staged."""
 
-import asyncio
 import gc
 import json
 import os
@@ -16,6 +15,7 @@ from kexport.shape import Shaper
 from kexport.snapshot import Snapshot, take
 from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
+from kexport.testing.raw import serving
 
 MAPS = Resource(group="", version="v1", name="configmaps", kind="ConfigMap", namespaced=True, verbs=("list",))
 STREAM = Stream(resource=MAPS)
@@ -69,12 +69,9 @@ async def scripted(*answers, watch_list=False):
     async def talk(reader, writer):
         paths.append((await reader.readuntil(b"\r\n\r\n")).split()[1].decode())
         writer.write(left.pop(0))
-        writer.close()
 
-    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with connected(url, watch_list=watch_list) as client:
-            yield paths, client
+    async with serving(talk) as port, connected(f"http://127.0.0.1:{port}", watch_list=watch_list) as client:
+        yield paths, client
 
 
 @pytest.fixture(params=[True, False], ids=["by watch", "by pages"])

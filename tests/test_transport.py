@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from kexport import transport
 from kexport.kube import Client
 from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
+from kexport.testing.raw import serving
 
 PATH = "/api/v1/namespaces/default/configmaps"
 
@@ -74,21 +76,22 @@ async def test_kept_connections_are_used_again(monkeypatch: pytest.MonkeyPatch) 
 class Proxy:
     """Takes one request and remembers its head."""
 
-    async def __aenter__(self) -> Self:
+    port: int
+
+    def __init__(self) -> None:
         self.head = b""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.head = await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
         await writer.drain()
-        writer.close()
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Proxy]:
+    proxy = Proxy()
+    async with serving(proxy.talk) as proxy.port:
+        yield proxy
 
 
 @pytest.fixture
@@ -101,30 +104,28 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_proxies")
 @pytest.mark.parametrize("user", ["", "me:p%40ss@"])
 async def test_the_proxy_that_the_environment_names_is_used(
-    monkeypatch: pytest.MonkeyPatch, user: str
+    monkeypatch: pytest.MonkeyPatch, proxy: Proxy, user: str
 ) -> None:
-    async with Proxy() as proxy:
-        monkeypatch.setenv("http_proxy", f"http://{user}127.0.0.1:{proxy.port}")
-        client = Client(ClusterConfig(url="http://cluster.invalid:8001"))
-        await client.open()
-        assert await client.get(PATH) == b"{}"
-        await client.close()
+    monkeypatch.setenv("http_proxy", f"http://{user}127.0.0.1:{proxy.port}")
+    client = Client(ClusterConfig(url="http://cluster.invalid:8001"))
+    await client.open()
+    assert await client.get(PATH) == b"{}"
+    await client.close()
     assert proxy.head.startswith(f"GET http://cluster.invalid:8001{PATH} ".encode())
     assert (b"Proxy-Authorization: Basic bWU6cEBzcw==" in proxy.head) == bool(user)
 
 
 @pytest.mark.usefixtures("no_proxies")
 async def test_no_proxy_is_asked_for_an_excepted_host_and_netrc_is_not_read(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, proxy: Proxy, tmp_path: Path
 ) -> None:
     (tmp_path / "netrc").write_text("default login me password secret\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody is there
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    async with Proxy() as server:
-        client = Client(ClusterConfig(url=f"http://127.0.0.1:{server.port}"))
-        await client.open()
-        assert await client.get(PATH) == b"{}"
-        await client.close()
-    assert server.head.startswith(f"GET {PATH} ".encode())
-    assert b"uthorization" not in server.head
+    client = Client(ClusterConfig(url=f"http://127.0.0.1:{proxy.port}"))
+    await client.open()
+    assert await client.get(PATH) == b"{}"
+    await client.close()
+    assert proxy.head.startswith(f"GET {PATH} ".encode())
+    assert b"uthorization" not in proxy.head

@@ -13,6 +13,7 @@ from kexport_kafka import failure
 
 from kexport import ConfigError, TransientError
 from kexport.testing import SinkLog
+from kexport.testing.raw import serving
 
 from .kafka_arrangement import build
 from .mock_kafka import METADATA
@@ -33,19 +34,14 @@ async def broker_that_knows_nobody() -> AsyncIterator[str]:
         return struct.pack(">hh9si", 58, 9, b"who is it", 0)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                (size,) = struct.unpack(">i", await reader.readexactly(4))
-                key, version, correlation = struct.unpack(">hhi", (await reader.readexactly(size))[:8])
-                body = struct.pack(">i", correlation) + answer(key, version)
-                writer.write(struct.pack(">i", len(body)) + body)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        while True:
+            (size,) = struct.unpack(">i", await reader.readexactly(4))
+            key, version, correlation = struct.unpack(">hhi", (await reader.readexactly(size))[:8])
+            body = struct.pack(">i", correlation) + answer(key, version)
+            writer.write(struct.pack(">i", len(body)) + body)
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with serving(serve) as port:
+        yield f"127.0.0.1:{port}"
 
 
 async def test_a_wrong_password_is_refused_at_open_and_never_shown() -> None:

@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPar
 
 from kexport import ConfigError, TransientError
 from kexport.testing import SinkLog
+from kexport.testing.raw import serving
 
 from .otlp_arrangement import PROTOBUF, OtlpServer, Received, build, events, opened
 
@@ -193,10 +194,8 @@ async def test_a_connection_that_ends_within_the_answer_leaves_the_fate_unknown(
         await reader.read(10)
         writer.write(said)
         await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with serving(serve) as port:
         sink = build(f"http://127.0.0.1:{port}")
         with pytest.raises(TransientError, match="before the answer was complete") as failed:
             await sink.write(events(1, 2))

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from grpc import StatusCode
 
 from kexport import ConfigError, TransientError
 from kexport.testing import SinkLog
+from kexport.testing.raw import forward, serving
 
 from .grpc_arrangement import Failure, GrpcServer, opened
 from .otlp_arrangement import Received, build, events
@@ -61,25 +63,14 @@ async def test_requests_are_compressed_unless_told_otherwise(compression: str, m
     """Counted on the wire: gRPC tells a server nothing of it."""
     counted = 0
 
-    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def count(chunk: bytes) -> None:
         nonlocal counted
-        port = int(server.endpoint.rpartition(":")[2])
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        counted += len(chunk)
 
-        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, *, count: bool) -> None:
-            nonlocal counted
-            while chunk := await source.read(65_536):
-                counted += len(chunk) if count else 0
-                target.write(chunk)
-            target.close()
-
-        await asyncio.gather(
-            copy(reader, far_writer, count=True), copy(far_reader, writer, count=False),
-            return_exceptions=True,
-        )  # fmt: skip
-
-    async with GrpcServer().running() as server, await asyncio.start_server(forward, "127.0.0.1", 0) as line:
-        port = line.sockets[0].getsockname()[1]
+    async with (
+        GrpcServer().running() as server,
+        serving(partial(forward, int(server.endpoint.rpartition(":")[2]), sent=count)) as port,
+    ):
         sink = build(f"http://127.0.0.1:{port}", protocol="grpc", compression=compression)
         await sink.write(events(1, 200))
         await sink.close()

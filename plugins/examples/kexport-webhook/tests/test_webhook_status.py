@@ -14,6 +14,7 @@ from aiohttp import web
 from kexport_webhook.config import Mode
 
 from kexport import ConfigError, RejectedError, TransientError
+from kexport.testing.raw import serving
 
 from .webhook_arrangement import Endpoint, Received, Recorder, build, events, opened
 
@@ -203,10 +204,9 @@ async def test_a_connection_that_ends_within_the_answer_leaves_the_fate_unknown(
         await reader.read(10)
         writer.write(said)
         await writer.drain()
-        writer.close()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        sink = build(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with serving(serve) as port:
+        sink = build(f"http://127.0.0.1:{port}")
         with pytest.raises(TransientError, match="before the answer was complete") as failed:
             await sink.write(events(1, 2))
         await sink.close()
