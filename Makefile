@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := plugins/kexport-file plugins/kexport-kafka plugins/kexport-otlp plugins/kexport-s3 \
   plugins/examples/kexport-slack plugins/examples/kexport-webhook
-CODE := kexport plugins tests
+CODE := kexport plugins tests conftest.py
 # Most tests wait more than they work: two for each of two cores.
 WORKERS ?= 4
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from kexport import states
+from kexport import index, states
 from kexport.places import Lane, Position
 
 APPLICATION_ID = 0x6B657870  # "kexp"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 CHECK_BYTES = 64 << 20  # a whole-file check below this size costs a fraction of a second
 
 _MAY_PASS = frozenset({
@@ -28,12 +28,11 @@ SERVED = "CREATE TABLE served (key TEXT PRIMARY KEY, resource BLOB NOT NULL) WIT
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE streams (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, position BLOB NOT NULL);
-CREATE TABLE objects (stream INTEGER NOT NULL, key TEXT NOT NULL, uid TEXT NOT NULL, version TEXT NOT NULL,
-                      PRIMARY KEY (stream, key)) WITHOUT ROWID;
 CREATE TABLE chunks (last INTEGER PRIMARY KEY, count INTEGER NOT NULL, at REAL NOT NULL, data BLOB NOT NULL);
 {SERVED};
 CREATE TABLE lanes (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL, dropped INTEGER NOT NULL,
                     sum INTEGER) WITHOUT ROWID;
+{index.TABLES}
 {states.TABLES}
 """
 
@@ -96,7 +95,8 @@ def bring_up_to_date(db: sqlite3.Connection) -> None:
         with transaction(db):
             db.execute("ALTER TABLE lanes ADD COLUMN sum INTEGER")
     if db.execute("PRAGMA user_version").fetchone()[0] != SCHEMA_VERSION:
-        db.executescript(f"BEGIN; {states.TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        added = index.TABLES + states.TABLES
+        db.executescript(f"BEGIN; {added} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def say_lost(path: Path, lost: str) -> None:
@@ -107,7 +107,7 @@ def say_lost(path: Path, lost: str) -> None:
 
 def lay_out(db: sqlite3.Connection, *, lost: str = "") -> None:
     """The empty tables; the first two settings only take effect on an empty file."""
-    # With many objects a change rewrites a page of the index of its own: small ones are a third cheaper.
+    # With many objects a change rewrites a page of their last states of its own: small ones are cheaper.
     db.execute("PRAGMA page_size = 4096")
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -17,6 +17,7 @@ from kexport.change import Known, Resource, StreamKey
 from kexport.chunks import ZSTD, Chunk, cut, seal, unpack
 from kexport.database import SERVED, lane_sum, may_pass, sealed, transaction, unsealed
 from kexport.errors import DamagedChunkError
+from kexport.index import Index
 from kexport.places import Commit, Lane, Position, Resync, State
 
 
@@ -26,6 +27,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._zstd = zstandard.ZstdCompressor(compression_params=ZSTD)
+        self._index = Index(connection)
         self._streams: dict[str, int] = dict(self._db.execute("SELECT key, id FROM streams"))
 
     def close(self) -> None:
@@ -67,10 +69,7 @@ class Store:
         return int(total)
 
     def known(self, stream: StreamKey) -> dict[str, Known]:
-        rows = self._db.execute(
-            "SELECT key, uid, version FROM objects WHERE stream = ?", (self._streams.get(stream, -1),)
-        )
-        return {key: Known(uid, version) for key, uid, version in rows}
+        return self._index.known(self._streams.get(stream, -1))
 
     def states(self, stream: StreamKey, keys: Iterable[str]) -> dict[str, State]:
         """The last told states of these objects."""
@@ -113,7 +112,7 @@ class Store:
         """Forget every stream's place and objects: they are another cluster's. Events and lanes stay."""
         start = Position(resync=Resync(reason=reason))
         with transaction(self._db):
-            self._db.execute("DELETE FROM objects")
+            self._index.forget()
             self._db.execute("DELETE FROM served")
             states.forget(self._db)
             self._db.executemany(
@@ -155,8 +154,7 @@ class Store:
                 "INSERT INTO chunks VALUES (?, ?, ?, ?)",
                 [(last, count, now, data) for last, count, data in frames],
             )
-            for stream, objects in commit.objects.items():
-                self._index(self._streams[stream], objects)
+            self._index.write({self._streams[key]: moves for key, moves in commit.objects.items()})
             for stream, told in commit.states.items():
                 states.write(self._db, self._streams[stream], told)
             self._db.executemany(
@@ -168,18 +166,6 @@ class Store:
                 [(*lane, lane_sum(name, lane), name) for name, lane in commit.lanes.items()],
             )
         return sum(len(data) for _, _, data in frames)
-
-    def _index(self, stream: int, objects: Mapping[str, Known | None]) -> None:
-        self._db.executemany(
-            "INSERT INTO objects VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (stream, key) DO UPDATE SET uid = excluded.uid, version = excluded.version",
-            # In the tree's order: else, with many objects, each row loads a page that another threw out.
-            sorted((stream, key, known.uid, known.version) for key, known in objects.items() if known),
-        )
-        self._db.executemany(
-            "DELETE FROM objects WHERE stream = ? AND key = ?",
-            [(stream, key) for key, known in objects.items() if known is None],
-        )
 
     def trim(self, *, passed: int, before: float, most: int = 256) -> int:
         """Delete chunks up to position `passed` that are older than `before`; the bytes that this freed.

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from kexport.errors import ConfigError
+from kexport.index import Index
 from tests.exporter import Exporter, Memory, toml
 from tests.server_cases import Gadgets
 from tests.shop import Server, Shop, about, value
@@ -182,7 +183,7 @@ class ScenarioCases:
         async with Exporter(self.config(shop, tmp_path), memory) as exporter:
             await exporter.synced()
         with closing(sqlite3.connect(tmp_path / "state" / "journal.db")) as journal:
-            journal.execute("DELETE FROM objects")
+            Index(journal).forget()
             journal.commit()
         seen = len(memory.events)
         await shop.change("a", "1")

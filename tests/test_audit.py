@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kexport.change import Known
+from kexport.index import Index
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory
 from tests.objects import (
@@ -51,8 +53,8 @@ async def test_scenario_44_an_audit_finds_and_mends_what_is_wrong(fake: FakeClus
     async with Exporter(text, memory) as exporter:
         await exporter.synced()
     with closing(sqlite3.connect(tmp_path / "state" / "journal.db")) as journal:
-        journal.execute("DELETE FROM objects WHERE key = 'default/a'")
-        journal.execute("UPDATE objects SET version = '1' WHERE key = 'default/b'")
+        index = Index(journal)
+        index.write({1: {"default/a": None, "default/b": Known(index.known(1)["default/b"].uid, "1")}})
         journal.commit()
     async with Exporter(text, memory) as exporter:
         await eventually(lambda: beat(fake) and any(e.change == "gap" for e in memory.events))

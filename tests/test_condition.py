@@ -133,7 +133,7 @@ json_values = st.recursive(
 STRUCTURED = [text for text in EXPRESSIONS if "object" in text]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.dictionaries(st.sampled_from(["spec", "metadata", "kind"]), json_values), st.sampled_from(STRUCTURED)
 )

@@ -68,14 +68,14 @@ def apply(index, found):
     return model
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(states, states)
 def test_the_events_lead_from_the_old_state_to_the_listing(before, after):
     before, after = unique(before), unique(after)
     assert apply(before, diff(before, after)) == apply(after, [])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(states, states)
 def test_the_portions_lead_the_index_to_the_listing(before, after):
     before, after = unique(before), unique(after)
@@ -85,7 +85,7 @@ def test_the_portions_lead_the_index_to_the_listing(before, after):
     assert {key: known for key, known in index.items() if known} == after
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(states, states, st.lists(st.tuples(names, st.sampled_from(["replace", "remove", "add"])), max_size=6))
 def test_changes_during_the_listing_are_part_of_it(before, after, changes):
     before, now = unique(before), unique(after)
@@ -103,7 +103,7 @@ def test_changes_during_the_listing_are_part_of_it(before, after, changes):
     assert apply(before, diff(before, listed, meanwhile=meanwhile)) == apply(now, [])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(states, states)
 def test_a_portion_counts_what_it_says(before, after):
     found = diff(unique(before), unique(after))

@@ -100,13 +100,13 @@ def encode_slowly(change, obj):
     return JSONFormat().write(CloudEvent(attributes, {"object": kept}))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(ChangeType), objects(), styles)
 def test_the_fast_way_says_what_the_slow_way_says(change, obj, style):
     assert json.loads(encode(change, obj, style).line) == json.loads(encode_slowly(change, obj))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(objects(), styles)
 def test_an_object_comes_back_from_the_sdk_and_from_the_journal_alike(obj, style):
     event = encode(ChangeType.ADDED, obj, style)
@@ -116,13 +116,13 @@ def test_an_object_comes_back_from_the_sdk_and_from_the_journal_alike(obj, style
     assert again.attributes == event.attributes
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(objects(), styles)
 def test_a_line_never_has_a_newline(obj, style):
     assert b"\n" not in encode(ChangeType.ADDED, obj, style).line
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(objects(), styles)
 def test_the_same_change_always_gives_the_same_bytes(obj, style):
     assert encode(ChangeType.ADDED, obj, style).line == encode(ChangeType.ADDED, obj, style).line

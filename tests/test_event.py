@@ -42,7 +42,7 @@ def write(document, style):
     return json.dumps(document, allow_nan=False, **style).encode()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(documents, styles)
 def test_a_spliced_line_says_what_the_sdk_would_write(document, style):
     attributes = msgspec.to_builtins(ATTRIBUTES) | {"time": datetime.fromisoformat(ATTRIBUTES.time)}
@@ -51,7 +51,7 @@ def test_a_spliced_line_says_what_the_sdk_would_write(document, style):
     assert json.loads(event.line) == json.loads(slow)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(documents, styles)
 def test_the_sdk_reads_a_spliced_line(document, style):
     event = splice(ATTRIBUTES, write({"object": document}, style))
@@ -61,7 +61,7 @@ def test_the_sdk_reads_a_spliced_line(document, style):
     assert read.get_time() == event.time
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(documents, styles)
 def test_an_event_read_back_from_its_line_is_equal(document, style):
     event = splice(ATTRIBUTES, write({"object": document}, style))
@@ -70,7 +70,7 @@ def test_an_event_read_back_from_its_line_is_equal(document, style):
     assert again.data == event.data == {"object": document}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(documents, styles)
 def test_binary_mode_sends_the_very_bytes_that_were_spliced_in(document, style):
     data = write({"object": document}, style)
@@ -78,7 +78,7 @@ def test_binary_mode_sends_the_very_bytes_that_were_spliced_in(document, style):
     assert event.data_json == Event(event.line).data_json == data
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(documents)
 def test_the_sdks_binary_mode_has_the_same_data(document):
     event = splice(ATTRIBUTES, write({"object": document}, {}))
@@ -86,7 +86,7 @@ def test_the_sdks_binary_mode_has_the_same_data(document):
     assert json.loads(message.body) == json.loads(event.data_json)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(strings, strings)
 def test_any_text_in_an_attribute_survives_the_line(subject, reason):
     attributes = msgspec.structs.replace(ATTRIBUTES, subject=subject, rejectedreason=reason)

@@ -34,7 +34,7 @@ from kexport.testing.events import make_event
 from kexport.transform import Rule
 from kexport.variables import fill_in
 
-bounded = settings(max_examples=200, deadline=None)
+bounded = settings(max_examples=200)
 LINE = (
     b'{"type":"ADDED","object":{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","namespace":"b",'
     b'"uid":"u","resourceVersion":"7","labels":{"k":"v"}},"spec":{"n":[1.5,true,null,"\\u00e9\xc3\xa9"]}}}'

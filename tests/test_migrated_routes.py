@@ -178,7 +178,7 @@ events = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(tree=trees, some=st.lists(events, min_size=1, max_size=6))
 def test_each_event_reaches_the_receivers_that_it_reached(tree: dict[str, Any], some: list[dict[str, Any]]):
     # One match that always holds, so that there is something to export.

@@ -37,7 +37,7 @@ def same(one, other):
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(objects, objects)
 def test_a_patch_leads_from_the_one_to_the_other(before, after):
     assert same(jsonpatch.apply_patch(before, patch(before, after)), after)

@@ -46,7 +46,7 @@ def requirements(draw):
     return draw(st.sampled_from(forms))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(requirements(), max_size=4), labels, spaces)
 def test_a_selector_admits_what_meets_every_requirement(found, given_labels, gap):
     text = f"{gap},{gap}".join(text for text, _ in found)
@@ -89,7 +89,7 @@ def test_what_nobody_can_understand_is_refused_and_shown(text, problem):
     assert problem in str(caught.value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text("ab=!,()<> /in", max_size=12))
 def test_any_text_is_a_selector_or_a_config_error(text):
     with suppress(ConfigError):

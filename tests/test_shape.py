@@ -63,20 +63,20 @@ def drop(obj, path):
     return kept
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(objects, styles)
 def test_only_managed_fields_of_the_objects_own_metadata_go(obj, style):
     assert shape(PLAIN, obj, style) == drop(obj, ("metadata", "managedFields"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(objects, st.lists(keys, min_size=1, max_size=4), styles)
 def test_a_dropped_path_goes_and_nothing_else_does(obj, path, style):
     shaper = Shaper("configmaps", b"key", [Rule("drop", (tuple(path),))])
     assert shape(shaper, obj, style) == drop(drop(obj, ("metadata", "managedFields")), path)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(objects, st.integers(1, 4))
 def test_an_indented_object_is_written_in_one_line(obj, indent):
     shaped = PLAIN.shape(members(obj, {"indent": indent}))
@@ -147,7 +147,7 @@ def test_an_empty_path_is_refused_with_an_example():
         parse_path("")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(entries, entries, styles)
 def test_no_secret_value_is_in_the_output_in_any_form(data, string_data, style):
     manifest = json.dumps({"kind": "Secret", "stringData": data | string_data})
@@ -164,7 +164,7 @@ def test_no_secret_value_is_in_the_output_in_any_form(data, string_data, style):
     assert json.loads(output)["metadata"]["annotations"]["other"] == "kept"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(plain_values, plain_values)
 def test_a_value_has_the_same_hash_exactly_if_it_is_the_same(one, other):
     said = shape(SECRETS, {"data": {"a": encoded(one), "b": encoded(other)}})["data"]

@@ -103,27 +103,27 @@ def without_managed_fields(obj: Any) -> Any:
     return walk(obj, [("metadata", "managedFields")], lambda _value: GONE)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(objects, st.lists(paths, min_size=1, max_size=3), styles)
 def test_drop_takes_out_what_the_paths_lead_to_and_nothing_else(obj, found, style):
     expected = walk(obj, found, lambda _value: GONE)
     assert shape(obj, Rule("drop", tuple(found)), separators=style) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(objects, st.lists(paths, min_size=1, max_size=3), styles)
 def test_hash_replaces_what_the_paths_lead_to_and_nothing_else(obj, found, style):
     assert shape(obj, Rule("hash", tuple(found)), separators=style) == walk(obj, found, hashed)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(objects, st.lists(paths, min_size=1, max_size=3), styles)
 def test_keep_leaves_the_paths_and_the_identity_and_nothing_else(obj, found, style):
     kept = only(obj, [*IDENTITY, *found])
     assert shape(obj, Rule("keep", tuple(found)), separators=style) == ({} if kept is GONE else kept)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     objects,
     st.lists(names, min_size=1, max_size=3).map(tuple),
@@ -146,7 +146,7 @@ def test_rename_moves_a_member_or_leaves_all_as_it_is(obj, source, target):
     assert shape(obj, Rule("rename", (source,), (target,))) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(objects, paths, paths, paths)
 def test_rules_act_one_after_the_other(obj, first, second, third):
     both = [Rule("hash", (first,)), Rule("drop", (second,)), Rule("keep", (third,))]
@@ -155,7 +155,7 @@ def test_rules_act_one_after_the_other(obj, first, second, third):
     assert shape(obj, *both) == ({} if expected is GONE else expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(objects, paths)
 def test_what_no_rule_changes_is_written_as_it_came(obj, path):
     if walk(obj, [path], lambda _value: GONE) != obj:
