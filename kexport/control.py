@@ -53,15 +53,23 @@ class Control:
             except OSError as error:
                 # Exporting is what counts; not every file system has sockets.
                 _log.warning("no control socket", directory=self._directory, error=error)
-                self._open.close()
+                self._close()
+            except BaseException:
+                self._close()
+                raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._server:
-            self._server.close()
+            self._server.close()  # nobody new while the last are waited for
         await end(self._connections, seconds=CLOSE_SECONDS)
+        self._close()
+
+    def _close(self) -> None:
+        if self._server:
+            self._server.close()
         self._open.close()
 
     async def _listen(self, directory: Path) -> None:
@@ -71,7 +79,11 @@ class Control:
         listening.bind(where.path)
         self._open.callback(_remove, where.directory)
         Path(where.path).chmod(0o600)  # nobody can connect before it listens
-        self._server = await asyncio.start_unix_server(self._accept, sock=listening, limit=MAX_BYTES)
+        # In two steps: cancelled in the middle of one, it would listen, and nobody could close it.
+        self._server = await asyncio.start_unix_server(
+            self._accept, sock=listening, limit=MAX_BYTES, start_serving=False
+        )
+        await self._server.start_serving()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Known from here on: a task that is cancelled before its first step closes nothing by itself.

@@ -105,6 +105,17 @@ async def test_a_path_longer_than_a_sockets_may_be_works(tmp_path: Path) -> None
         assert (await asked(deep / "state", Status()))["status"]["cluster"] == "test"
 
 
+async def test_a_stop_while_it_opens_leaves_no_socket(tmp_path: Path) -> None:
+    opening = asyncio.ensure_future(Control(tmp_path, echo).__aenter__())
+    while not (tmp_path / SOCKET).exists():
+        await asyncio.sleep(0)
+    assert not opening.done()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert not (tmp_path / SOCKET).exists()
+
+
 async def test_a_journal_in_memory_has_no_socket(tmp_path: Path) -> None:
     async with exporting(tmp_path, path=":memory:"):
         assert not list(tmp_path.rglob(SOCKET))

@@ -56,3 +56,10 @@ def _kafka(folders: pytest.TempPathFactory) -> Iterator[Kafka]:
         pytest.fail(str(error), pytrace=False)
     with made as running:
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the tests measured, which several workers can't print as they go."""
+    for report in terminalreporter.getreports("passed"):
+        if report.capstdout.strip():
+            terminalreporter.write_line(f"{report.nodeid}\n{report.capstdout.strip()}\n")
