@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from pathlib import Path
 
@@ -64,13 +65,14 @@ def test_every_new_event_is_counted_whatever_their_order(bench, cache):
     program.parent.mkdir(parents=True)
     program.write_text(PROGRAM)
     program.chmod(0o755)
+    own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     event_exporter(bench, SERVED, OURS, LABEL)
     (log,) = bench.folder.glob("*/log.txt")
     assert log.read_text().strip() == str([str(BASE + 1 + number) for number in range(30)])
     figures = {name: values[0] for name, values in bench.rows.values["peers", ROW].items()}
     assert figures["ratio"] == figures["cpu_us"] / OURS["cpu_us"] > 0
     assert figures["rate_ratio"] == OURS["per_second"] / figures["per_second"]
-    assert figures["peak_mb"] > 0
+    assert 0 < figures["peak_mb"] < own_mb  # a child begins as a copy of this process, which isn't its own
     assert "disk_bytes" in figures
     assert not list(bench.folder.glob("*/output.json"))
 
