@@ -47,7 +47,7 @@ chaos: setup
 	$(BIN)/python -m tests.chaos --minutes 20
 
 bench: setup
-	$(BIN)/python -m tests.testbed
+	$(BIN)/python -m tests.testbed --bench
 	$(BIN)/python -m tests.bench
 
 lint: setup

@@ -75,23 +75,30 @@ class Child:
             time.sleep(0.01)
 
     def wait(self, *, seconds: float) -> Cost:
-        """Wait until it ends by itself; its cost."""
+        """Wait until it ends by itself; its cost.
+
+        The peak is looked at every 10 ms: what `wait4` has counts the benchmark's own memory, too, since
+        the child is a copy of the benchmark until it becomes its own program.
+        """
         deadline = time.monotonic() + seconds
+        peak = 0.0
         while time.monotonic() < deadline:
+            peak = max(peak, self._peak_mb())
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 self._process.returncode = os.waitstatus_to_exitcode(status)
                 if self._process.returncode:
                     raise BenchError(f"exit code {self._process.returncode}\n{self._tail()}")
-                return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, 0)
+                return Cost(usage.ru_utime + usage.ru_stime, peak, 0)
             time.sleep(0.01)
         raise BenchError(f"still running after {seconds:g} s\n{self._tail()}")
 
     def stop(self, *, seconds: float = 60) -> Cost:
         """SIGTERM, and what its whole life has cost."""
-        written = self.written_bytes()
+        written, peak = self.written_bytes(), self._peak_mb()
         self._process.send_signal(signal.SIGTERM)
-        return self.wait(seconds=seconds)._replace(written_bytes=written)
+        cost = self.wait(seconds=seconds)
+        return cost._replace(peak_mb=max(peak, cost.peak_mb), written_bytes=written)
 
     def written_bytes(self) -> int:
         """What was sent to the disk on its behalf so far (/proc/PID/io)."""
@@ -107,6 +114,11 @@ class Child:
         """Resident memory now."""
         text = Path(f"/proc/{self.pid}/status").read_text()
         return int(text.split("VmRSS:")[1].split()[0]) / 1024
+
+    def _peak_mb(self) -> float:
+        """Highest resident memory so far; 0 for one that has ended."""
+        text = Path(f"/proc/{self.pid}/status").read_text()
+        return int(text.split("VmHWM:")[1].split()[0]) / 1024 if "VmHWM:" in text else 0.0
 
     def _tail(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]

@@ -49,6 +49,14 @@ GOALS = (
         "Collector into Kafka, over ours", "peers", "Collector: pods → Kafka", "rate_ratio", 10, at_least=True
     ),
     Goal("Events into a file", "firehose", "Events 0.8 kB → file", "cpu_us", 45),
+    Goal(
+        "Events into a file: ahead of kubernetes-event-exporter",
+        "peers",
+        "kubernetes-event-exporter: new Events → file",
+        "ratio",
+        1,
+        at_least=True,
+    ),
     Goal("delay into Kafka at 500/s", "delay", "line sent → kafka ack, 500/s", "p50_ms", 15),
     Goal("delay into Kafka at 500/s", "delay", "line sent → kafka ack, 500/s", "p99_ms", 60),
     Goal("100,000 pods listed", "listing", "100,000 pods, in pages → file", "peak_mb", 250),

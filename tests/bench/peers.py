@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,23 @@ from tests.bench.far_ends import FarEnds
 from tests.bench.firehose import pour
 from tests.bench.objects import BASE
 from tests.bench.stub import Served
-from tests.testbed.cache import require
-from tests.testbed.recipes import COLLECTOR
+from tests.testbed.cache import NotBuiltError, require
+from tests.testbed.recipes import COLLECTOR, EVENT_EXPORTER
 
 SECONDS = 180.0
 TAIL_BYTES = 1 << 16
+YEARS_SECONDS = 1_000_000_000  # the stream's Events bear old times, the same in every run
 
 
 def peers(bench: Bench, ends: FarEnds) -> None:
     """kexport first; each peer's CPU per change is also given as a multiple of it."""
     count = bench.count(30_000)
     ours: dict[str, dict[str, float]] = {}
+    # Each is an object of its own: who exports only what is added exports all of them, too.
+    new_events = EVENTS._replace(objects=count, change_type="ADDED")
     for label, served, kind in (
         ("pods → file", PODS, "file"),
-        ("Events → file", EVENTS, "file"),
+        ("new Events → file", new_events, "file"),
         ("pods → Kafka", PODS, "kafka"),
     ):
         poured = served._replace(changes=count)
@@ -40,12 +43,26 @@ def peers(bench: Bench, ends: FarEnds) -> None:
         bench.rows.add("peers", f"kexport: {label}", **kept)
         theirs = partial(_collector, bench, ends, poured, kind)
         _compare(bench, f"Collector: {label}", theirs, figures)
+        if served.name == EVENTS.name:
+            event_exporter(bench, poured, figures, label)
     typed = partial(_typed, bench, PODS._replace(changes=bench.count(5000)))
     _compare(bench, "kubernetes.watch loop, pods, stores nothing", typed, ours["pods → file"])
-    bench.rows.note("peers", "kubernetes-event-exporter", "absent: the test bed does not build it")
 
 
-def _compare(bench: Bench, row: str, measure: Callable[[], dict[str, float]], ours: dict[str, float]) -> None:
+def event_exporter(bench: Bench, served: Served, ours: Mapping[str, float], label: str) -> None:
+    """kubernetes-event-exporter's row; who has not built it measures the others all the same."""
+    row = f"kubernetes-event-exporter: {label}"
+    try:
+        program = require(EVENT_EXPORTER) / "event-exporter"
+    except NotBuiltError:  # its message has a path of this machine
+        bench.rows.note("peers", row, "absent: the test bed has not built it")
+        return
+    _compare(bench, row, partial(_event_exporter, bench, program, served), ours)
+
+
+def _compare(
+    bench: Bench, row: str, measure: Callable[[], dict[str, float]], ours: Mapping[str, float]
+) -> None:
     try:
         figures = measure()
     except BenchError as error:
@@ -104,6 +121,39 @@ def _collector(bench: Bench, ends: FarEnds, served: Served, kind: str) -> dict[s
     return _figures(cost, served.changes, seconds)
 
 
+def _event_exporter(bench: Bench, program: Path, served: Served) -> dict[str, float]:
+    """All Events into a file, without looking up the object that each is about."""
+    folder = bench.new_folder("event-exporter")
+    output = folder / "output.json"
+    settings = folder / "event-exporter.yaml"
+    settings.write_text(json.dumps(_event_exporter_settings(output)))
+    with StubServer(served) as stub:
+        command = [
+            str(program),
+            f"-conf={settings}",
+            f"-kubeconfig={_kubeconfig(folder, stub.url)}",
+            "-metrics-address=127.0.0.1:0",
+        ]
+        with Child(command, folder) as child:
+            what = f"{served.changes} Events in kubernetes-event-exporter's file"
+            child.wait_until(_so_many_lines(output, served.changes), seconds=SECONDS, what=what)
+            seconds = time.monotonic() - stub.state()["opened"][0]
+            cost = child.stop()
+    output.unlink()
+    return _figures(cost, served.changes, seconds)
+
+
+def _event_exporter_settings(output: Path) -> dict[str, Any]:
+    return {
+        "omitLookup": True,
+        "maxEventAgeSeconds": YEARS_SECONDS,
+        "kubeQPS": 1000,
+        "kubeBurst": 1000,
+        "route": {"routes": [{"match": [{"receiver": "file"}]}]},
+        "receivers": [{"name": "file", "file": {"path": str(output), "maxsize": 10_000}}],  # MB in a file
+    }
+
+
 def _kafka_exporter(ends: FarEnds, topic: str) -> dict[str, Any]:
     return {
         "brokers": [ends.kafka.bootstrap],
@@ -154,6 +204,23 @@ def _in_file(output: Path, served: Served) -> Callable[[], bool]:
         with output.open("rb") as file:
             file.seek(max(0, output.stat().st_size - TAIL_BYTES))
             return last in file.read()
+
+    return arrived
+
+
+def _so_many_lines(output: Path, wanted: int) -> Callable[[], bool]:
+    """Whether the file has them: where order is not kept, the last change tells nothing about the others."""
+    seen, offset = 0, 0
+
+    def arrived() -> bool:
+        nonlocal seen, offset
+        if output.exists():
+            with output.open("rb") as file:
+                file.seek(offset)
+                new = file.read()
+            seen += new.count(b"\n")
+            offset += len(new)
+        return seen >= wanted
 
     return arrived
 

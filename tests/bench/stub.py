@@ -28,7 +28,10 @@ VERBS = ["get", "list", "watch"]
 
 
 class Served(NamedTuple):
-    """One resource: `listed` objects exist at first, then `changes` follow, `per_second` (0: at once)."""
+    """One resource: `listed` objects exist at first, then `changes` follow, `per_second` (0: at once).
+
+    Objects take turns in the changes; with as many objects as changes, and type ADDED, each is a new one.
+    """
 
     group: str
     version: str
@@ -39,6 +42,7 @@ class Served(NamedTuple):
     listed: int = 0
     changes: int = 0
     per_second: float = 0.0
+    change_type: str = "MODIFIED"
 
     @property
     def api_version(self) -> str:
@@ -172,15 +176,15 @@ class Handler(BaseHTTPRequestHandler):
             wait = self.server.bookmark_seconds
 
     def _changes(self, resource: Served, first: int) -> None:
-        shape = self.server.shapes[resource.path]
+        shape, type_ = self.server.shapes[resource.path], resource.change_type.encode()
         if not resource.per_second:
-            self._pour(shape.change(number) for number in range(first, resource.changes))
+            self._pour(shape.change(number, type_=type_) for number in range(first, resource.changes))
             return
         due = time.monotonic()
         for number in range(first, resource.changes):
             due += 1 / resource.per_second
             time.sleep(max(0.0, due - time.monotonic()))
-            line = shape.change(number, stamped=True)
+            line = shape.change(number, stamped=True, type_=type_)
             self.wfile.write(_chunk(line))
 
     def _pour(self, lines: Iterator[bytes]) -> None:

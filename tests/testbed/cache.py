@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.testbed.recipes import Part
+from tests.testbed.recipes import ClonedPart, Part
 
 
 class BuildError(Exception):
@@ -23,7 +23,7 @@ class BuildError(Exception):
 
 
 class NotBuiltError(Exception):
-    """A server was asked for whose binary isn't in the cache; `make live` builds it."""
+    """A server was asked for whose binary isn't in the cache; the message says what builds it."""
 
 
 def cache_folder() -> Path:
@@ -43,8 +43,15 @@ def find(part: Part) -> Path | None:
 def require(part: Part) -> Path:
     folder = find(part)
     if folder is None:
-        raise NotBuiltError(f"{part.name} {part.version} is not in {cache_folder()}: run make live")
+        raise NotBuiltError(f"{part.name} {part.version} is not in {cache_folder()}: {way_to_build(part)}")
     return folder
+
+
+def way_to_build(part: Part) -> str:
+    """What to do for a part that isn't there."""
+    if not isinstance(part, ClonedPart):
+        return "run make live"
+    return f"name the folder of a clone of {part.repository} in {part.variable} and run make bench"
 
 
 def build(part: Part) -> Path:

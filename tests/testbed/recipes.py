@@ -47,6 +47,17 @@ class Part:
         return f"{self.name}-{self.version}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
 
 
+@dataclass(frozen=True)
+class ClonedPart(Part):
+    """One that not every registry has: it is built from a clone of its repository, which `variable` names.
+
+    Its commands take one commit out of the clone, whose hash stands in them: any clone gives the same.
+    """
+
+    repository: str
+    variable: str
+
+
 def _etcd(version: str) -> Part:
     """etcd publishes its server as a library: a main of a few lines makes it a program."""
     main = """\
@@ -211,6 +222,25 @@ def _monitoring(version: str) -> Part:
     )
 
 
+def _event_exporter(version: str, commit: str) -> ClonedPart:
+    """The exporter of Events that the benchmark compares with."""
+    variable = "KEXPORT_EVENT_EXPORTER_CLONE"
+    archive = f'git -C "${variable}" archive --output="$PWD/source.tar" {commit}'
+    return ClonedPart(
+        name="event-exporter",
+        version=version,
+        needs=("git", "go"),
+        files={},
+        commands=(
+            ("sh", "-c", archive),
+            ("tar", "-xf", "source.tar"),
+            (*_GO_BUILD, "-ldflags=-s -w", "-o", "../product/event-exporter", "."),
+        ),
+        repository="resmoio/kubernetes-event-exporter",
+        variable=variable,
+    )
+
+
 ETCD = _etcd("3.6.5")
 KUBERNETES = _kubernetes("1.37.2", go="1.26")
 # The oldest that kexport and its chart (kubeVersion) are for. Nobody's cloud is in it: that saves minutes.
@@ -227,4 +257,7 @@ COLLECTOR = _collector("0.145.0")
 HELM = _helm("4.3.1")
 PROMTOOL = _promtool("0.316.0")
 MONITORING = _monitoring("0.85.0")
+EVENT_EXPORTER = _event_exporter("1.7", commit="2668c4309da33fd47ee0846923b8aa2107b87f88")
 PARTS = (ETCD, KAFKA, KUBERNETES, VERSITYGW, COLLECTOR, HELM, PROMTOOL, KUBERNETES_OLDEST, MONITORING)
+BENCH_PARTS: tuple[Part, ...] = (EVENT_EXPORTER,)
+"""What only the benchmark needs: no test waits for it."""
