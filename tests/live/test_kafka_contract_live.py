@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import kexport_kafka
 import msgspec
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from kexport_kafka import courier
 from kexport_kafka.config import KafkaConfig
 
@@ -68,6 +69,17 @@ class TestKafka(SinkContract[KafkaConfig]):
         return msgspec.structs.replace(config, username="kexport", password=marker, sasl_mechanism="PLAIN")
 
 
+def end(consumer: Consumer, place: TopicPartition, *, patience_seconds: float = 20.0) -> int:
+    """The partition's end; a broker that has just started may not know yet that it leads it."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=10)[1])
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise
+
+
 def read(bootstrap: str, topic: str) -> list[Message]:
     """Every record that the topic has now, partition by partition, in order."""
     consumer = Consumer(
@@ -77,7 +89,7 @@ def read(bootstrap: str, topic: str) -> list[Message]:
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         places = [TopicPartition(topic, number, 0) for number in partitions]
-        missing = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+        missing = sum(end(consumer, place) for place in places)
         consumer.assign(places)
         found: list[Message] = []
         while len(found) < missing:

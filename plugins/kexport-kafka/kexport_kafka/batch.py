@@ -7,6 +7,10 @@ About the prefix: records of later events may be durable though an earlier one f
 partitions. Writing them again repeats them in order, with the same ids and bytes, which is what "at least
 once" allows; a consumer that goes by `id` sees them once. What may not happen is an event that is missing
 before one that was acknowledged, so `written` ends at the first event that is not durable.
+
+Durable is what a broker has given an offset. librdkafka also takes a record for delivered when a later one of
+its partition is ("implicitly acked"). That does not follow: a broker that knows nothing of a producer yet
+begins with whatever sequence number it sees first, also when it refused the one before.
 """
 
 from __future__ import annotations
@@ -14,12 +18,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from kexport_kafka.encode import Record
 
 _POLL_SECONDS = 0.1
 _POLL_EACH = 500
+_UNPROVEN = KafkaError(
+    KafkaError._FAIL,  # noqa: SLF001  (librdkafka's own codes begin with an underscore)
+    "acknowledged without an offset, which proves nothing",
+)
 
 
 class Batch:
@@ -43,6 +51,11 @@ class Batch:
 
     def topic(self, index: int) -> str:
         return self._events[index][0].topic if index < len(self._events) else ""
+
+    @property
+    def topics(self) -> set[str]:
+        """Those of the events that are durable."""
+        return {record.topic for records in self._events[: self.written] for record in records}
 
     def send(
         self, producer: Producer, *, abandoned: Callable[[], bool], stopping: Callable[[], bool]
@@ -79,10 +92,10 @@ class Batch:
                     break
         return True
 
-    def _settle(self, index: int, error: KafkaError | None, _message: object) -> None:
+    def _settle(self, index: int, error: KafkaError | None, message: Message) -> None:
         """One record's delivery report; must never raise, the client can't handle it."""
         self._waiting -= 1
-        if error is None:
+        if error is None and message.offset() is not None:
             self._unproven[index] -= 1
         else:
-            self.failures.setdefault(index, error)
+            self.failures.setdefault(index, error or _UNPROVEN)

@@ -41,6 +41,8 @@ _IDLE_SECONDS = 0.5
 _REACH_SECONDS = 10.0
 _TOPIC_SECONDS = 3.0
 _FLUSH_SECONDS = 0.5
+_FIRST_EVENTS = 100  # what goes to a topic at first
+_BATCH_BYTES = 1_000_000  # the client's own choice of "batch.size"
 
 
 class Courier:
@@ -54,6 +56,10 @@ class Courier:
         self._place = place
         self._reports = reports
         self._producer: Producer | None = None
+        # Half of what fills a request, so that there is one for each partition.
+        wanted = str(properties.get("batch.size", ""))
+        self._first_bytes = int(wanted if wanted.isdecimal() else _BATCH_BYTES) // 2
+        self._proven: set[str] = set()  # topics that have taken this client's records
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._stopping = threading.Event()
         self._ended: Future[None] | None = None
@@ -153,14 +159,40 @@ class Courier:
     def _deliver(self, events: Sequence[Event], abandoned: Callable[[], bool]) -> None:
         self._reports.errors = []
         records, rejected = self._encoder.encode(events)
-        batch = self._send(records, 0, abandoned)
-        first = batch.written
+        batch, first = self._in_order(records, abandoned)
         if batch.failure and concerns_whole_request(batch.failure) and len(records) > 1:
             batch, first = self._one_by_one(records, first, abandoned)
         if first < len(records):
             raise self._failed(batch, first)
         if rejected is not None:
             raise RejectedError(f"{self._place}: {rejected}", written=first) from rejected
+
+    def _in_order(
+        self, records: Sequence[Sequence[Record]], abandoned: Callable[[], bool]
+    ) -> tuple[Batch, int]:
+        """All of it; at first a few at a time, until each topic has taken some.
+
+        A broker that has just been given a topic refuses records, and of a new client's requests that are
+        under way to it together it might take only the later ones. Gives what `_one_by_one` does.
+        """
+        first = 0
+        while True:
+            count = self._at_once(records, first)
+            batch = self._send(records[first : first + count], first, abandoned)
+            first += batch.written
+            if batch.written < count or first == len(records) or abandoned():
+                return batch, first
+
+    def _at_once(self, records: Sequence[Sequence[Record]], first: int) -> int:
+        """How many events from `first` on may go together."""
+        if {record.topic for each in records for record in each} <= self._proven:
+            return len(records) - first
+        size = 0
+        for count, each in enumerate(records[first : first + _FIRST_EVENTS]):
+            size += sum(len(record.value or b"") for record in each)
+            if size > self._first_bytes:
+                return max(count, 1)
+        return min(_FIRST_EVENTS, len(records) - first)
 
     def _one_by_one(
         self, records: Sequence[Sequence[Record]], first: int, abandoned: Callable[[], bool]
@@ -189,6 +221,7 @@ class Courier:
             raise failure(found, place=self._place, topic="", written=written) from error
         if any(map(sticks, batch.failures.values())):
             self._discard()
+        self._proven |= batch.topics
         return batch
 
     def _failed(self, batch: Batch, written: int) -> Exception:
@@ -202,7 +235,7 @@ class Courier:
 
     def _discard(self, *, flush_seconds: float = 0.0) -> None:
         """End the client without waiting for brokers that may be away; its records count as not written."""
-        producer, self._producer = self._producer, None
+        producer, self._producer, self._proven = self._producer, None, set()
         if producer is None:
             return
         with contextlib.suppress(KafkaException, SystemError):

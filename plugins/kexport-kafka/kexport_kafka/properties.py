@@ -56,8 +56,9 @@ def client_properties(config: KafkaConfig, *, name: str) -> dict[str, Value]:
         "acks": "all",
         "enable.idempotence": True,
         "compression.type": config.compression,
-        # The engine batches already: waiting longer for more would only delay the last records of a batch.
-        "linger.ms": 2,
+        # Each write ends with a flush, which waits for nobody. Up to there a partition's records go together:
+        # of two requests under way a new producer's second may be taken and its first refused.
+        "linger.ms": 100,
         # As in the Java clients, so that streams of other producers with the same keys can be joined.
         "partitioner": "murmur2_random",
         "message.timeout.ms": MESSAGE_TIMEOUT_MS,
