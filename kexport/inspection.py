@@ -124,7 +124,8 @@ def inspect(directory: Path) -> Iterator[Inspection]:
     file = directory.expanduser() / FILE
     if not file.exists():
         raise ConfigError(
-            f"journal.path: there is no journal in {directory}; has kexport run with this file?"
+            f"journal.path: there is no journal in {directory}, from {Path.cwd()}; has kexport run with this"
+            " file, and there?"
         )
     try:
         # Percent signs and question marks would mean something in a URI.

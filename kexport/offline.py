@@ -33,7 +33,8 @@ def _held(directory: Path) -> Iterator[Store]:
     """The store of a sound journal; what the next start would set aside is left to that start."""
     if not (directory / statedir.FILE).exists():
         raise ConfigError(
-            f"journal.path: there is no journal in {directory}; has kexport run with this file?"
+            f"journal.path: there is no journal in {directory}, from {Path.cwd()}; has kexport run with this"
+            " file, and there?"
         )
     held = statedir.hold(directory)
     try:

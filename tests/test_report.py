@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
@@ -102,8 +103,9 @@ async def test_the_journal_is_listed_printed_and_verified(shell: CommandLine, fa
     assert out.encode() == (shell.folder / "events.jsonl").read_bytes()
     _, out, _ = await shell.run("journal", "cat", "--events", "2-3")
     assert out.splitlines() == (shell.folder / "events.jsonl").read_text().splitlines()[1:3]
-    _, out, _ = await shell.run("journal", "cat", "--resource", "nothing")
+    _, out, err = await shell.run("journal", "cat", "--resource", "nothing")
     assert out == ""
+    assert re.fullmatch(r"kexport: no such event; the journal has 1-\d, of \w+\n", err), err
     assert await shell.run("journal", "verify") == (0, "the journal is sound\n", "")
 
 
@@ -130,7 +132,7 @@ async def test_where_there_is_no_journal(
     assert "there is no journal in state" in err
 
 
-@pytest.mark.parametrize("span", ["x", "1-y", "1-2-3"])
+@pytest.mark.parametrize("span", ["x", "1-y", "1-2-3", "3-1"])
 async def test_events_that_cannot_be_meant(shell: CommandLine, fake: FakeCluster, span: str) -> None:
     configure(shell, fake)
     await exported(shell)
