@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     _add_export_commands(commands)
     _add_operator_commands(commands)
     _add_look_commands(commands)
+    _add(commands, "demo", "export a made-up cluster, and see that nothing is lost")
     return main
 
 
@@ -127,7 +128,6 @@ def _add_export_commands(commands: _Commands) -> None:
     rbac.add_argument("--name", default="kexport", help="of the roles and bindings (kexport)")
     rbac.add_argument("--namespace", "-n", default="default", help="where the service account is (default)")
     rbac.add_argument("--service-account", default="", metavar="NAME", help="who is granted (as --name)")
-    _add(commands, "demo", "export a made-up cluster, and see that nothing is lost")
 
 
 def _add_operator_commands(commands: _Commands) -> None:

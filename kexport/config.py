@@ -198,7 +198,10 @@ def _check_names(root: Root, sinks: Mapping[str, SinkSettings]) -> None:
 
 
 def _check_conditions(root: Root) -> None:
-    """What routes and transforms say in languages of their own can be understood."""
+    """What routes, transforms and addresses say in languages of their own can be understood."""
+    port = root.http.listen.rpartition(":")[2]
+    if port and int(port) > 65535:
+        raise ConfigError(f"http.listen: port {port} is above 65535; name another")
     for number, transform in enumerate(root.transforms):
         with _at(f"transforms[{number}]."):
             rules(transform)

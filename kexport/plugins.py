@@ -14,12 +14,13 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
+import msgspec
 import pluggy
 
 from kexport import __version__, hookspecs
 from kexport.errors import ConfigError
 from kexport.hookspecs import API_VERSION
-from kexport.settings import nearest
+from kexport.settings import nearest, reword
 from kexport.sink import Sink, SinkConfig, SinkType
 from kexport.telemetry import get_log
 
@@ -193,6 +194,9 @@ def _check(kind: SinkType[Any]) -> None:
         raise ConfigError(
             f"{whose}: {kind.config.__name__} is no subclass of kexport.SinkConfig: make it one"
         )
+    for setting in msgspec.structs.fields(kind.config):
+        if setting.default is not msgspec.NODEFAULT:
+            _check_default(whose, setting.encode_name, setting.default, setting.type)
     if not isinstance(kind.build, type):
         return  # a function may build whatever it likes
     sink = kind.build
@@ -206,3 +210,11 @@ def _check(kind: SinkType[Any]) -> None:
         method = inspect.unwrap(getattr(sink, name))
         if inspect.isfunction(method) and not inspect.iscoroutinefunction(method):
             raise ConfigError(f"{whose}: {sink.__name__}.{name} is no coroutine: write `async def {name}`")
+
+
+def _check_default(whose: str, name: str, default: object, type_: Any) -> None:
+    """msgspec does not look at defaults: the sink would be the first to stumble over one."""
+    try:
+        msgspec.convert(default, type_)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{whose}: the default of {name} is none: {reword(str(error), '')}") from error

@@ -35,7 +35,9 @@ def state(root: Root) -> dict[str, Any]:
         with suppress(KexportError):
             return {"running": True, **ask(directory, Status())["status"]}
     with inspect(directory) as journal:
-        return {"running": None if pid is not None else False, **journal.status()}
+        stored = journal.status()
+        named = {"cluster": root.cluster.name or stored["cluster"]}  # as the process that runs would say
+        return {"running": None if pid is not None else False, **stored, **named}
 
 
 def in_words(document: dict[str, Any]) -> str:

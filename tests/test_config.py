@@ -155,6 +155,7 @@ def test_an_unknown_key_is_refused_at_any_depth_with_a_suggestion(text, start):
             "journal.keep_seconds: expected a number, got a string; the unit",
         ),
         (PODS + AUDIT + "[http]\nlisten = '9273'", "http.listen: expected a string matching regex"),
+        (PODS + AUDIT + "[http]\nlisten = 'a:99273'", "http.listen: port 99273 is above 65535"),
         (
             PODS + "diff = 'yes'\n" + AUDIT,
             "resources[0].diff: unknown choice 'yes'; choices: true, false, 'patch'",

@@ -228,6 +228,8 @@ MISTAKES = """
 from kexport import Sink, SinkConfig, SinkType, hookimpl
 
 class Other(SinkConfig, frozen=True): pass
+class Astray(SinkConfig, frozen=True):
+    count: int = "x"
 class Plain: pass
 class Fine(Sink):
     async def write(self, events): pass
@@ -246,6 +248,10 @@ def kexport_sinks():
     [
         ('SinkType("bad", Other, Fine)', "returns a SinkType where a list of them belongs: put it into one"),
         ('[SinkType("bad", Plain, Fine)]', "Plain is no subclass of kexport.SinkConfig: make it one"),
+        (
+            '[SinkType("bad", Astray, Fine)]',
+            "the default of count is none: expected an integer, got a string",
+        ),
         ('[SinkType("bad", Other, Plain)]', "Plain is no subclass of kexport.Sink: make it one"),
         ('[SinkType("bad", Other, Idle)]', "Idle has no method write: add `async def write(self, events)`"),
         ('[SinkType("bad", Other, Blocking)]', "Blocking.write is no coroutine: write `async def write`"),

@@ -86,7 +86,7 @@ async def test_the_status_where_none_runs_is_the_journals(shell: CommandLine, fa
     await exported(shell)
     code, out, _ = await shell.run("status", "-o", "json")
     document = json.loads(out)
-    assert (code, document["running"]) == (0, False)
+    assert (code, document["running"], document["cluster"]) == (0, False, "test")
     assert [stream["key"] for stream in document["streams"]] == ["pods/*"]
     assert document["sinks"] == [{"name": "audit", "lag_events": 0, "dropped": 0}]
     assert document["journal"]["events"] == 4
