@@ -132,6 +132,19 @@ async def test_where_there_is_no_journal(
     assert "there is no journal in state" in err
 
 
+@pytest.mark.parametrize("command", [("status",), ("replay", "--sink", "audit", "--oldest")])
+async def test_a_journal_that_may_not_be_looked_at(
+    shell: CommandLine, fake: FakeCluster, command: tuple[str, ...]
+) -> None:
+    configure(shell, fake)
+    file = shell.folder / "config.toml"  # a name that is too long is refused to root as well
+    file.write_text(file.read_text().replace("'state'", f"'{'x' * 300}'"))
+    code, _, err = await shell.run(*command)
+    assert code == 2
+    assert "cannot be read: File name too long; it is its owner's, and root's" in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize("span", ["x", "1-y", "1-2-3", "3-1"])
 async def test_events_that_cannot_be_meant(shell: CommandLine, fake: FakeCluster, span: str) -> None:
     configure(shell, fake)
