@@ -11,6 +11,7 @@ WORKERS ?= 4
 .PHONY: help setup demo test live chaos bench lint format clean
 
 help:
+	@echo "make setup  make .venv with kexport, its plugins and the tools, in pinned versions"
 	@echo "make demo   start a small cluster in the process, export it, kill the exporter, check that nothing is lost"
 	@echo "make test   unit and pipeline tests, Python only"
 	@echo "make live   build (once) and start the real API server, etcd and Kafka, and run tests/live on them"

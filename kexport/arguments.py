@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
 import re
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
+
+from typing_extensions import override
 
 from kexport import __version__
 
 # argparse has no public name for what add_subparsers returns.
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001
 _EXAMPLES = {
     "run": "  kexport run -c config.toml\n  kexport --log-format json run",
     "check": "  kexport check -c config.toml\n  kexport check -o json | jq .exit_code\n"
@@ -51,9 +55,27 @@ exit codes:
   2  the configuration (or the command line) must be changed"""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what was meant, where argparse only says what it did not understand."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        word = re.match(
+            r"argument (?:command|what|origin): invalid choice: '([^']*)' \(choose from (.*)\)", message
+        )
+        if word:
+            close = difflib.get_close_matches(word[1], word[2].replace("'", "").split(", "), n=1)
+            message += f"; did you mean {close[0]!r}?" if close else ""
+        elif message.startswith("unrecognized arguments: ") and message.endswith(".toml"):
+            message += "; the configuration is named with -c"
+        elif message == "the following arguments are required: command":
+            message += "; kexport --help lists them"
+        super().error(message)
+
+
 def parser() -> argparse.ArgumentParser:
     """Knows every command; `command` in what it parses is the name of the one that was given."""
-    main = argparse.ArgumentParser(
+    main = _Parser(
         prog="kexport",
         description="Streams Kubernetes changes as CloudEvents into pluggable sinks, and loses none of them.",
         epilog=_EPILOG,
@@ -66,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     _add_export_commands(commands)
     _add_operator_commands(commands)
     _add_look_commands(commands)
+    _add(commands, "demo", "export a made-up cluster, and see that nothing is lost")
     return main
 
 
@@ -76,7 +99,7 @@ def _add_export_commands(commands: _Commands) -> None:
     _add_config(check)
     check.add_argument("-o", "--output", choices=["json"], help="a report for programs")
     check.add_argument(
-        "--timeout", type=float, default=15.0, metavar="SECONDS", help="longest wait for one answer (15)"
+        "--timeout", type=_seconds, default=15.0, metavar="SECONDS", help="longest wait for one answer (15)"
     )
     check.add_argument(
         "--explain",
@@ -105,7 +128,6 @@ def _add_export_commands(commands: _Commands) -> None:
     rbac.add_argument("--name", default="kexport", help="of the roles and bindings (kexport)")
     rbac.add_argument("--namespace", "-n", default="default", help="where the service account is (default)")
     rbac.add_argument("--service-account", default="", metavar="NAME", help="who is granted (as --name)")
-    _add(commands, "demo", "export a made-up cluster, and see that nothing is lost")
 
 
 def _add_operator_commands(commands: _Commands) -> None:
@@ -149,6 +171,13 @@ def _duration(text: str) -> float:
     if not parts or "".join(f"{number}{unit}" for number, unit in parts) != text:
         raise argparse.ArgumentTypeError(f"{text!r} is no age; write 90s, 30m, 2h or 1d")
     return float(sum(int(number) * _UNITS[unit] for number, unit in parts))
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
 
 
 def _position(text: str) -> int:
@@ -206,7 +235,7 @@ def _add(
     commands: _Commands,
     name: str,
     summary: str,
-) -> argparse.ArgumentParser:
+) -> _Parser:
     parser = commands.add_parser(
         name,
         help=summary,

@@ -7,25 +7,36 @@ problem's code is 1 if it may pass by itself and 2 if something must be changed;
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kexport import config as configuration
 from kexport import plan, plugins, push, statedir
 from kexport.change import Resource
-from kexport.cluster import Cluster, survey
+from kexport.cluster import Cluster, selector_problem, survey
 from kexport.config import Config
 from kexport.discovery import Catalogue
 from kexport.disk import MEMORY
 from kexport.errors import (
     ApiError,
     ConfigError,
-    ConnectionLostError,
+    JournalLockedError,
     KexportError,
     UnknownResourceError,
 )
-from kexport.findings import MAY_PASS, MUST_CHANGE, OK, Finding, Report, count, summary, where
+from kexport.findings import (
+    MAY_PASS,
+    MUST_CHANGE,
+    OK,
+    Finding,
+    Report,
+    code_of,
+    count,
+    own_place,
+    share_of,
+    summary,
+    where,
+)
 from kexport.kube import Client, allowed
 from kexport.lanes import build_sinks
 from kexport.sink import Sink
@@ -71,6 +82,7 @@ class _Checker:
                 self._resources(cluster.catalogue)
                 self._other_names(cluster.catalogue)
                 await self._permissions(client)
+                await self._selectors(client)
         finally:
             await client.close()
         name = self._config.root.cluster.name or (cluster.uid if cluster else "") or "unknown"
@@ -109,7 +121,7 @@ class _Checker:
             return False
         self._secrets = self._config.secrets
         self.report.sinks = {
-            name: f"{settings.type.name}: {_share(name, self._config)}"
+            name: f"{settings.type.name}: {share_of(name, self._config)}"
             for name, settings in self._config.sinks.items()
         }
         self._note("configuration", f"{self._path} can be used")
@@ -122,8 +134,11 @@ class _Checker:
             return
         try:
             statedir.hold(Path(path).expanduser()).release()
+        except JournalLockedError as error:
+            # Who edits the file of a kexport that runs asks before it takes the change up.
+            self._note("journal", f"{error}; right, if that is the one of this configuration", warning=True)
         except KexportError as error:
-            self._note("journal", str(error), _code(error))
+            self._note("journal", str(error), code_of(error))
         else:
             self._note("journal", f"{path} can be written, and no other process uses it")
 
@@ -136,7 +151,7 @@ class _Checker:
                 await client.open()
                 cluster = await survey(client)
         except (KexportError, TimeoutError) as error:
-            self._note("cluster", self._reason(error, client.address), _code(error))
+            self._note("cluster", self._reason(error, client.address), code_of(error))
             return None
         called = name or cluster.uid
         self._note(
@@ -174,7 +189,7 @@ class _Checker:
             try:
                 streams = plan.entry(config, catalogue, number=number)
             except ConfigError as error:
-                what, text = _place(str(error), place)
+                what, text = own_place(str(error), place)
                 unknown = isinstance(error.__cause__, UnknownResourceError)
                 if unknown and catalogue.may_come(config.resource):
                     self._note(what, f"{text}; run waits until it is installed", warning=True)
@@ -186,7 +201,7 @@ class _Checker:
         try:
             plan.make(configs, catalogue)
         except ConfigError as error:
-            what, text = _place(str(error), "resources")
+            what, text = own_place(str(error), "resources")
             if not what.startswith("resources["):  # those are known by now
                 self._note(what, text, MUST_CHANGE)
 
@@ -227,11 +242,24 @@ class _Checker:
         answers = await asyncio.gather(*(review(*pair) for pair in pairs), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, KexportError | TimeoutError):
-                self._note("permissions", f"cannot be asked for: {self._reason(answer)}", _code(answer))
+                self._note("permissions", f"cannot be asked for: {self._reason(answer)}", code_of(answer))
             elif isinstance(answer, BaseException):
                 raise answer
             else:
                 self._note("permissions", *answer)
+
+    async def _selectors(self, client: Client) -> None:
+        """Only the server knows which fields of a resource can be selected by."""
+        for stream in self.report.streams.values():
+            if not stream.selective:
+                continue
+            try:
+                async with asyncio.timeout(self._seconds):
+                    problem = await selector_problem(client, stream)
+                if problem:
+                    self._note(f"selector of {stream.key}", f"is refused: {problem}; correct it", MUST_CHANGE)
+            except (KexportError, TimeoutError) as error:
+                self._note(f"selector of {stream.key}", self._reason(error), code_of(error))
 
     # -- the sinks ----------------------------------------------------------------------------------------
 
@@ -245,7 +273,7 @@ class _Checker:
                 await sink.open()
         except (KexportError, TimeoutError) as error:
             self.report.stuck |= isinstance(error, TimeoutError)
-            self._note(*_place(self._reason(error), place), _code(error))
+            self._note(*own_place(self._reason(error), place), code_of(error))
         except Exception as error:  # noqa: BLE001  (whatever a plugin raises is a report here)
             self._note(place, f"type {settings.type.name} fails: {type(error).__name__}: {error}", MAY_PASS)
         else:
@@ -265,28 +293,4 @@ class _Checker:
         try:
             self._note("telemetry", await push.probe(self._config.root.telemetry, self._seconds))
         except KexportError as error:
-            self._note("telemetry", str(error), _code(error))
-
-
-def _code(error: BaseException) -> int:
-    """Whether it may pass by itself, or somebody has to change something."""
-    if isinstance(error, ConnectionLostError) and isinstance(error.__cause__, ssl.SSLCertVerificationError):
-        return MUST_CHANGE
-    if isinstance(error, ApiError) and error.status in {400, 401, 403, 404}:
-        return MUST_CHANGE
-    return MUST_CHANGE if isinstance(error, ConfigError) else MAY_PASS
-
-
-def _place(message: str, place: str) -> tuple[str, str]:
-    """An error's own place, if it names one within this place, and the rest of it."""
-    own, colon, rest = message.partition(": ")
-    return (own, rest) if colon and own.startswith(place) else (place, message)
-
-
-def _share(name: str, config: Config) -> str:
-    """Which events a sink gets, in words."""
-    routes = [f"routes[{n}]" for n, route in enumerate(config.root.routes) if name in route.sinks]
-    rejects = [f"what {sink.name} rejects" for sink in config.sinks.values() if sink.rejects_to == name]
-    if not config.root.routes and not rejects:
-        return "everything"
-    return ", ".join(routes + rejects) or "nothing, since no route names it"
+            self._note("telemetry", str(error), code_of(error))

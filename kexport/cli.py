@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import gc
 import io
 import os
@@ -22,10 +23,14 @@ from kexport.terminal import lines, mask, takes_colour
 
 T = TypeVar("T")
 DONE, FAILED, MISCONFIGURED, INTERRUPTED = 0, 1, 2, 130
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us: `kexport status >&-`
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115  (for the process's life)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -45,9 +50,19 @@ def _attempt(arguments: argparse.Namespace) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # `kexport resources | head`: the interpreter's own flush at exit must find nobody to complain about.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_stdout()
         return DONE
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _close_stdout()
+        return _complain(f"standard output cannot be written: {error.strerror}", FAILED)
     return code
+
+
+def _close_stdout() -> None:
+    """What is still in its buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(problem: object, code: int) -> int:
@@ -196,6 +211,7 @@ def _tail(arguments: argparse.Namespace) -> int:
         found = asyncio.run(describe.ask(cluster))
         for name in names:
             found.catalogue.find(name)
+        asyncio.run(describe.try_selectors(cluster, tail.streams(options, found.catalogue)))
         options = options._replace(cluster=msgspec.structs.replace(cluster, name=found.uid or "unknown"))
         asyncio.run(_until_signal(follow))
     return DONE

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kexport.change import Metadata
+from kexport.change import Metadata, Stream
 from kexport.discovery import Catalogue, discover
 from kexport.errors import ApiError, NewClusterError, ProtocolError
 from kexport.kube import Client
@@ -48,6 +48,26 @@ async def identify(client: Client) -> str:
 async def survey(client: Client) -> Cluster:
     """The cluster's identity and what it serves; raises ApiError or ConnectionLostError."""
     return Cluster(await identify(client), await discover(client))
+
+
+async def selector_problem(client: Client, stream: Stream) -> str:
+    """What the server has against these selectors, "" for nothing: it alone knows a resource's fields.
+
+    Raises ApiError or ConnectionLostError; that we may not ask is no answer, and found out elsewhere.
+    """
+    try:
+        await client.get(
+            stream.path,
+            labelSelector=stream.label_selector,
+            fieldSelector=stream.field_selector,
+            limit="1",
+        )
+    except ApiError as error:
+        if error.status == 400:
+            return str(error)
+        if error.status not in {403, 404}:
+            raise
+    return ""
 
 
 class Identity:

@@ -29,6 +29,14 @@ from kexport.variables import fill_in
 
 T = TypeVar("T")
 _NOBODY: Mapping[str, str] = MappingProxyType({})
+# The headers that are easily written with too few or too many brackets, or forgotten.
+_HEADERS = {
+    "resources": "[[resources]]",
+    "transforms": "[[transforms]]",
+    "routes": "[[routes]]",
+    "sinks": "[sinks.NAME]",
+}
+_UNITS = ("_seconds", "_bytes", "_events")
 
 
 class SinkSettings(NamedTuple):
@@ -62,7 +70,12 @@ def load(path: Path, types: Mapping[str, SinkType[Any]], *, absent: Mapping[str,
     `absent` says why a sink type that could be among `types` is not.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte order mark first
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; name the configuration with -c, or begin with"
+            " the README's"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -103,7 +116,10 @@ def engine_fields(kind: SinkType[Any]) -> type[msgspec.Struct]:
     """The struct of a whole [sinks.NAME] table of this type: the plugin's fields and the engine's."""
     clash = {"type", "batch", "retry", "timeout_seconds", "rejects_to"} & set(kind.config.__struct_fields__)
     if clash:
-        raise ConfigError(f"sink type {kind.name!r} declares settings that the engine owns: {sorted(clash)}")
+        raise ConfigError(
+            f"sink type {kind.name!r} declares settings that the engine owns: {', '.join(sorted(clash))};"
+            " give them other names in the plugin"
+        )
     return msgspec.defstruct(
         f"{kind.name}_sink",
         [
@@ -182,7 +198,10 @@ def _check_names(root: Root, sinks: Mapping[str, SinkSettings]) -> None:
 
 
 def _check_conditions(root: Root) -> None:
-    """What routes and transforms say in languages of their own can be understood."""
+    """What routes, transforms and addresses say in languages of their own can be understood."""
+    port = root.http.listen.rpartition(":")[2]
+    if port and int(port) > 65535:
+        raise ConfigError(f"http.listen: port {port} is above 65535; name another")
     for number, transform in enumerate(root.transforms):
         with _at(f"transforms[{number}]."):
             rules(transform)
@@ -210,4 +229,18 @@ def _convert(value: object, struct: type[T], *, place: str) -> T:
     try:
         return msgspec.convert(value, struct)
     except msgspec.ValidationError as error:
-        raise ConfigError(reword(str(error), place)) from error
+        problem = reword(str(error), place)
+        raise ConfigError(f"{problem}{_way_out(problem)}") from error
+
+
+def _way_out(problem: str) -> str:
+    """What to write instead, where the problem alone does not say it."""
+    for name, header in _HEADERS.items():
+        if problem.startswith((f"{name}: expected", f"the key '{name}' is missing")):
+            return f"; write {header}, a table for each"
+    if problem.startswith("http.listen: "):
+        return '; write address and port, such as "127.0.0.1:9273", or "" for none'
+    key, _, rest = problem.partition(": ")
+    if key.endswith(_UNITS) and rest.endswith(", got a string"):
+        return "; the unit is in the key's name"
+    return ""

@@ -21,6 +21,7 @@ from kubernetes.aio.config.kube_config import FileOrData, KubeConfigLoader, Kube
 from typing_extensions import override
 
 from kexport.errors import ConfigError
+from kexport.settings import nearest
 from kexport.tables import ClusterConfig
 
 OUTPUT_BYTES = 1 << 20
@@ -45,7 +46,7 @@ class Credentials:
         settings = Configuration()
         settings.api_key_prefix = {}
         if self._config.url:
-            settings.host = self._config.url.rstrip("/")
+            settings.host = _with_scheme(self._config.url.rstrip("/"))
             self._files = []
         elif self._in_cluster:
             self._load_in_cluster(settings)
@@ -80,6 +81,7 @@ class Credentials:
                 " or set cluster.url to a kubectl proxy's address"
             )
         try:
+            _check_context(self._config.context, files)
             loader = _Loader(
                 KubeConfigMerger(os.pathsep.join(map(str, files))).config,
                 active_context=self._config.context or _current_context(files),
@@ -92,6 +94,8 @@ class Credentials:
                 f"cluster.kubeconfig: {paths} gave no credentials within {LOGIN_SECONDS:g} s;"
                 " run its exec plugin by hand: it must not ask for anything"
             ) from error
+        except _ContextError:
+            raise
         # The loader lets through whatever YAML, base64 or a missing key raises; its words may hold a token.
         except Exception as error:  # noqa: BLE001
             raise ConfigError(f"cluster.kubeconfig: {paths} cannot be used: {_reason(error)}") from None
@@ -100,6 +104,10 @@ class Credentials:
 
     def _stamps(self) -> tuple[tuple[int, int], ...]:
         return tuple(_stamp(path) for path in self._files)
+
+
+class _ContextError(ConfigError):
+    """Complete as it is: the place is the context, not the file."""
 
 
 class _Loader(KubeConfigLoader):  # type: ignore[misc]  # the client is untyped
@@ -198,6 +206,26 @@ def _no_credentials(plugin: Mapping[str, Any], why: str) -> ConfigError:
     return ConfigError(
         f"the exec plugin of its user ({command}) gave no credentials: {why.strip()}; run it by hand"
     )
+
+
+def _with_scheme(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"cluster.url: {url!r} has no scheme; write http://{url} or https://{url}")
+    return url
+
+
+def _check_context(context: str, kubeconfigs: list[Path]) -> None:
+    """A context that is asked for by name is there; raises _ContextError that shows those that are."""
+    named = [
+        str(each["name"])
+        for path in filter(Path.exists, kubeconfigs)
+        for each in _read(path).get("contexts") or ()
+    ]
+    if context and context not in named:
+        raise _ContextError(
+            f"cluster.context: the kubeconfig has no context {context!r}{nearest(context, named)};"
+            f" it has: {', '.join(named) or 'none'}"
+        )
 
 
 def _current_context(kubeconfigs: list[Path]) -> str | None:

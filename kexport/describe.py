@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from kexport import schema
-from kexport.change import Resource
-from kexport.cluster import Cluster, survey
+from kexport.change import Resource, Stream
+from kexport.cluster import Cluster, selector_problem, survey
 from kexport.discovery import Catalogue
 from kexport.errors import ConfigError
 from kexport.kube import Client
@@ -30,6 +30,18 @@ async def ask(config: ClusterConfig) -> Cluster:
     try:
         await client.open()
         return await survey(client)
+    finally:
+        await client.close()
+
+
+async def try_selectors(config: ClusterConfig, streams: Iterable[Stream]) -> None:
+    """Raises ConfigError for a selector that the server refuses: asking again would not mend it."""
+    client = Client(config)
+    try:
+        await client.open()
+        for stream in streams:
+            if stream.selective and (problem := await selector_problem(client, stream)):
+                raise ConfigError(f"selector of {stream.key}: is refused: {problem}; correct it")
     finally:
         await client.close()
 
@@ -79,6 +91,7 @@ def plugins(found: Plugins, *, style: str, verbose: bool) -> str:
         ]
         for plugin, kind in _types(found)
     ]
+    rows[1:] = sorted(rows[1:])  # they are found in whatever order they were installed
     parts = [table(rows) if len(rows) > 1 else "no plugin is installed; try: pip install kexport-file"]
     parts += [_failure(plugin, verbose=verbose) for plugin in found.found if plugin.problem]
     if verbose:

@@ -95,3 +95,10 @@ class TransientError(SinkError):
 
 class RejectedError(SinkError):
     """Event number `written` of the batch will never be accepted: set it aside and go on behind it."""
+
+
+def placed(place: str, error: Exception) -> str:
+    """What it says, with its place before it; a sink may have named that by itself."""
+    message = str(error)
+    own = message.startswith(place) and message[len(place) : len(place) + 1] in {":", "."}
+    return message if own else f"{place}: {message}"

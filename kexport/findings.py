@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kexport.change import Resource, Stream, StreamKey
+from kexport.config import Config
+from kexport.errors import ApiError, ConfigError, ConnectionLostError
 from kexport.terminal import plain
 
 OK, MAY_PASS, MUST_CHANGE = 0, 1, 2
@@ -79,3 +82,27 @@ def where(resource: Resource, namespace: str | None) -> str:
     if namespace:
         return f"in namespace {namespace}"
     return "in all namespaces" if resource.namespaced else "in the cluster"
+
+
+def code_of(error: BaseException) -> int:
+    """Whether it may pass by itself, or somebody has to change something."""
+    if isinstance(error, ConnectionLostError) and isinstance(error.__cause__, ssl.SSLCertVerificationError):
+        return MUST_CHANGE
+    if isinstance(error, ApiError) and error.status in {400, 401, 403, 404}:
+        return MUST_CHANGE
+    return MUST_CHANGE if isinstance(error, ConfigError) else MAY_PASS
+
+
+def own_place(message: str, place: str) -> tuple[str, str]:
+    """An error's own place, if it names one within this place, and the rest of it."""
+    own, colon, rest = message.partition(": ")
+    return (own, rest) if colon and own.startswith(place) else (place, message)
+
+
+def share_of(name: str, config: Config) -> str:
+    """Which events a sink gets, in words."""
+    routes = [f"routes[{n}]" for n, route in enumerate(config.root.routes) if name in route.sinks]
+    rejects = [f"what {sink.name} rejects" for sink in config.sinks.values() if sink.rejects_to == name]
+    if not config.root.routes and not rejects:
+        return "everything"
+    return ", ".join(routes + rejects) or "nothing, since no route names it"

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from kexport.chunks import unpack
-from kexport.errors import ConfigError, DamagedChunkError, JournalError
+from kexport.errors import DamagedChunkError, JournalError
 from kexport.event import Event
 from kexport.places import Lane
-from kexport.statedir import FILE
+from kexport.statedir import present
 from kexport.store import Store
 
 
@@ -121,11 +121,7 @@ class Inspection:
 @contextmanager
 def inspect(directory: Path) -> Iterator[Inspection]:
     """Look at the journal in this directory."""
-    file = directory.expanduser() / FILE
-    if not file.exists():
-        raise ConfigError(
-            f"journal.path: there is no journal in {directory}; has kexport run with this file?"
-        )
+    file = present(directory)
     try:
         # Percent signs and question marks would mean something in a URI.
         uri = f"{file.absolute().as_uri()}?mode=ro"

@@ -213,7 +213,7 @@ class Client:
         try:
             status = _status.decode(body)
         except UNREADABLE:
-            status = Status(message=body[:200].decode(errors="replace"))
+            status = Status(message=_foreign(body[:200].decode(errors="replace").strip()))
         return status.error(http_status=response.status, retry_after=retry_after)
 
     def _hidden(self, text: bytes) -> bytes:
@@ -251,6 +251,13 @@ def _decode_page(body: bytes) -> Page:
         return _page.decode(body)
     except RecursionError:
         return _page.decode(flatten(body, MAX_DEPTH + 2))  # the objects are two levels down
+
+
+def _foreign(text: str) -> str:
+    """The words of something that does not answer as Kubernetes does."""
+    if "HTTP request to an HTTPS server" in text:  # Go's own sentence
+        return f"{text.rstrip('.')}: write https:// in cluster.url, or in the kubeconfig's server"
+    return text
 
 
 def _elsewhere(response: aiohttp.ClientResponse) -> str:

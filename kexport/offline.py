@@ -31,10 +31,7 @@ def replay(directory: Path, sink: str, wanted: Replay) -> Repeat:
 @contextmanager
 def _held(directory: Path) -> Iterator[Store]:
     """The store of a sound journal; what the next start would set aside is left to that start."""
-    if not (directory / statedir.FILE).exists():
-        raise ConfigError(
-            f"journal.path: there is no journal in {directory}; has kexport run with this file?"
-        )
+    statedir.present(directory)
     held = statedir.hold(directory)
     try:
         if problem := statedir.trouble(held):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kexport import offline, report
-from kexport.errors import ConfigError
+from kexport.errors import ConfigError, KexportError
 from kexport.inspection import holder
 from kexport.remote import NotRunningError, ask
 from kexport.replay import Repeat, Replay
@@ -98,7 +98,7 @@ def _held_at(directory: Path, name: str, what: str) -> str:
         raise ConfigError(f"no sink named {name!r}{nearest(name, listed)}")
     held = listed[name]["held"]
     if not held:
-        raise ConfigError(f"sinks.{name}: is held at no event, its state is {listed[name]['state']}")
+        raise KexportError(f"sinks.{name}: is held at no event, its state is {listed[name]['state']}")
     raise ConfigError(
         f"sinks.{name}: is held at event {held['position']}, {held['id']}; if that is the one:"
         f" kexport sinks {what} {name} {held['position']}"

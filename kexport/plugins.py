@@ -6,6 +6,7 @@ type that is then missing. Where KEXPORT_PLUGINS is set, no code of a distributi
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import traceback
@@ -13,13 +14,14 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
+import msgspec
 import pluggy
 
 from kexport import __version__, hookspecs
 from kexport.errors import ConfigError
 from kexport.hookspecs import API_VERSION
-from kexport.settings import nearest
-from kexport.sink import SinkType
+from kexport.settings import nearest, reword
+from kexport.sink import Sink, SinkConfig, SinkType
 from kexport.telemetry import get_log
 
 GROUP = "kexport"
@@ -175,8 +177,44 @@ def _register(module: object, *, name: str = "") -> Plugin:
     answers = manager.hook.kexport_sinks()
     if not answers:
         raise ConfigError(f"plugin {name!r} has no @hookimpl def kexport_sinks()")
+    if any(isinstance(answer, SinkType) for answer in answers):
+        raise ConfigError(f"plugin {name!r} returns a SinkType where a list of them belongs: put it into one")
     sinks = tuple(kind for answer in answers for kind in answer)
     for kind in sinks:
         if not isinstance(kind, SinkType):
             raise ConfigError(f"plugin {name!r} returns {type(kind).__name__} where a SinkType belongs")
+        _check(kind)
     return Plugin(name, name, "", sinks, module=name, api=_api(module))
+
+
+def _check(kind: SinkType[Any]) -> None:
+    """What its author's slip would make of it shows here, and not as a write that is repeated for ever."""
+    whose = f"sink type {kind.name!r}"
+    if not issubclass(kind.config, SinkConfig):
+        raise ConfigError(
+            f"{whose}: {kind.config.__name__} is no subclass of kexport.SinkConfig: make it one"
+        )
+    for setting in msgspec.structs.fields(kind.config):
+        if setting.default is not msgspec.NODEFAULT:
+            _check_default(whose, setting.encode_name, setting.default, setting.type)
+    if not isinstance(kind.build, type):
+        return  # a function may build whatever it likes
+    sink = kind.build
+    if not issubclass(sink, Sink):
+        raise ConfigError(f"{whose}: {sink.__name__} is no subclass of kexport.Sink: make it one")
+    if inspect.isabstract(sink):
+        raise ConfigError(
+            f"{whose}: {sink.__name__} has no method write: add `async def write(self, events)`"
+        )
+    for name in ("open", "write", "close"):
+        method = inspect.unwrap(getattr(sink, name))
+        if inspect.isfunction(method) and not inspect.iscoroutinefunction(method):
+            raise ConfigError(f"{whose}: {sink.__name__}.{name} is no coroutine: write `async def {name}`")
+
+
+def _check_default(whose: str, name: str, default: object, type_: Any) -> None:
+    """msgspec does not look at defaults: the sink would be the first to stumble over one."""
+    try:
+        msgspec.convert(default, type_)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{whose}: the default of {name} is none: {reword(str(error), '')}") from error

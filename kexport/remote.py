@@ -41,7 +41,8 @@ def ask(directory: Path, request: Request, *, wait_seconds: float | None = ANSWE
         ) from error
     except OSError as error:
         raise NotRunningError(
-            f"the control socket in {directory} cannot be used: {error.strerror or error}"
+            f"the control socket in {directory} cannot be used: {error.strerror or error};"
+            " it answers the user that kexport runs as, and root"
         ) from error
     return _understood(text, directory)
 

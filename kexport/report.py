@@ -35,7 +35,9 @@ def state(root: Root) -> dict[str, Any]:
         with suppress(KexportError):
             return {"running": True, **ask(directory, Status())["status"]}
     with inspect(directory) as journal:
-        return {"running": None if pid is not None else False, **journal.status()}
+        stored = journal.status()
+        named = {"cluster": root.cluster.name or stored["cluster"]}  # as the process that runs would say
+        return {"running": None if pid is not None else False, **stored, **named}
 
 
 def in_words(document: dict[str, Any]) -> str:
@@ -92,14 +94,31 @@ def journal(root: Root, what: str, *, events: str, resource: str) -> int:
         if what == "ls":
             print(chunks(stored))
         elif what == "cat":
+            printed = 0
             for line in stored_lines(stored, events, resource):
-                sys.stdout.buffer.write(line + b"\n")
+                printed += sys.stdout.buffer.write(line + b"\n")
+            if not printed:
+                print(_nothing(stored, resource), file=sys.stderr)
         elif problems := list(stored.problems()):
             print(*map(plain, problems), sep="\n")
             return 1
         else:
             print("the journal is sound")
     return 0
+
+
+def _nothing(journal: Inspection, resource: str) -> str:
+    """Why `cat` printed nothing: an empty answer and a misspelt name look alike."""
+    stored = list(journal.chunks())
+    if not stored:
+        return "kexport: the journal has no events"
+    there = f"the journal has {stored[0].first}-{stored[-1].last}"
+    names = (
+        sorted({event.attributes.resource for event in journal.events(0, stored[-1].last)})
+        if resource
+        else ()
+    )
+    return f"kexport: no such event; {there}" + (f", of {', '.join(map(plain, names))}" if names else "")
 
 
 def chunks(journal: Inspection) -> str:
@@ -135,4 +154,6 @@ def _span(text: str) -> tuple[int, int]:
         )
     first = int(low or 0)
     last = int(high) if high else (first if low and not dash else (1 << 63) - 1)
+    if last < first:
+        raise ConfigError(f"{text!r} names no events: its end is before its beginning; write {last}-{first}")
     return first, last

@@ -13,6 +13,16 @@ import msgspec
 
 from kexport.errors import ConfigError
 
+_WORDS = {
+    "object": "a table",
+    "array": "an array",
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "null": "nothing",
+}
+
 
 def check_keys(table: object, struct: type[msgspec.Struct], *, place: str) -> None:
     """Raise ConfigError for the first key, at any depth, that `struct` doesn't have."""
@@ -36,12 +46,25 @@ def check_keys(table: object, struct: type[msgspec.Struct], *, place: str) -> No
 
 
 def _check_choice(value: object, hint: Any, place: str) -> None:
-    """Raise ConfigError for a value that is none of a Literal's, with the choices."""
+    """Raise ConfigError for a text that is none of a Literal's, with the choices; in a list for each."""
     while typing.get_origin(hint) is typing.Annotated:
         hint = typing.get_args(hint)[0]
-    choices = typing.get_args(hint)
-    if typing.get_origin(hint) is typing.Literal and isinstance(value, str) and value not in choices:
-        known = ", ".join(map(repr, choices))
+    inner = typing.get_args(hint)
+    if isinstance(value, list | tuple) and typing.get_origin(hint) in {list, tuple} and inner:
+        for number, each in enumerate(value):
+            _check_choice(each, inner[0], f"{place}[{number}]")
+        return
+    if not isinstance(value, str) or str in inner:
+        return
+    # `bool | Literal["patch"]`: the whole of it is shown, the texts are what may be misspelt.
+    literals = (
+        [hint]
+        if typing.get_origin(hint) is typing.Literal
+        else [each for each in inner if typing.get_origin(each) is typing.Literal]
+    )
+    choices = [choice for each in literals for choice in typing.get_args(each)]
+    if choices and value not in choices:
+        known = ", ".join([*(["true", "false"] if bool in inner else []), *map(repr, choices)])
         raise ConfigError(f"{place}: unknown choice {value!r}{nearest(value, choices)}; choices: {known}")
 
 
@@ -72,5 +95,15 @@ def reword(message: str, place: str) -> str:
     if path.startswith("key in "):
         path = path.removeprefix("key in ")
     where = ".".join(part for part in (place, path) if part) if not path.startswith("[") else place + path
-    sentence = ("a name in it: " if key else "") + problem[:1].lower() + problem[1:]
+    sentence = ("a name in it: " if key else "") + _in_toml_words(problem[:1].lower() + problem[1:])
     return f"{where}: {sentence}" if where else sentence
+
+
+def _in_toml_words(problem: str) -> str:
+    """`object` and `str` are JSON's and Python's words; the reader has a TOML file open."""
+    problem = re.sub(r"^object missing required field `(.*)`", r"the key '\1' is missing", problem)
+    return re.sub(
+        r"`([a-z |]+)`",
+        lambda found: " or ".join(_WORDS.get(word, word) for word in found[1].split(" | ")),
+        problem,
+    )

@@ -250,6 +250,24 @@ def _examine(db: sqlite3.Connection, path: Path) -> str:
     return f"damaged: the sinks {ahead} are ahead of the newest event, {newest}" if ahead else ""
 
 
+def present(directory: Path) -> Path:
+    """The journal's file in this directory; raises ConfigError where there is none, or none for us."""
+    file = directory.expanduser() / FILE
+    try:
+        file.stat()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"journal.path: there is no journal in {directory}, from {Path.cwd()}; has kexport run with this"
+            " file, and there?"
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"journal.path: the journal in {directory} cannot be read: {error.strerror}; it is its"
+            " owner's, and root's"
+        ) from error
+    return file
+
+
 def _cannot(path: Path, error: OSError) -> ConfigError:
     return ConfigError(
         f"journal.path: cannot write to the state directory {path}: {error.strerror};"

@@ -56,7 +56,11 @@ class ClusterConfig(_Table, frozen=True):
 
 class JournalConfig(_Table, frozen=True):
     path: Annotated[
-        str, Meta(description="Directory of the journal; ':memory:' keeps nothing, for looking only.")
+        str,
+        Meta(
+            description="Directory of the journal, below the working directory if relative;"
+            " ':memory:' keeps nothing."
+        ),
     ] = "kexport-state"
     max_bytes: Annotated[
         int, Meta(ge=1 << 20, description="Most bytes of stored events; what happens then: when_full.")

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
-from kexport import difftext
+from kexport import difftext, plan
+from kexport.change import Stream
 from kexport.config import Config, SinkSettings
+from kexport.discovery import Catalogue
 from kexport.disk import MEMORY
 from kexport.engine import Engine
 from kexport.errors import KexportError
@@ -93,9 +95,13 @@ async def tail(options: Options, stop: asyncio.Event, *, out: int = 1) -> None:
         raise KexportError(sink.error)
 
 
-def _config(options: Options, sink: Sink) -> Config:
-    kind = SinkType(NAME, SinkConfig, lambda _settings, _context: sink, batch=BatchConfig(max_events=500))
-    resources = tuple(
+def streams(options: Options, catalogue: Catalogue) -> list[Stream]:
+    """What would be watched; raises ConfigError for a name that the server does not have."""
+    return plan.streams(_resources(options), catalogue)
+
+
+def _resources(options: Options) -> tuple[ResourceConfig, ...]:
+    return tuple(
         ResourceConfig(
             resource=name,
             namespaces=tuple(options.namespaces),
@@ -106,8 +112,12 @@ def _config(options: Options, sink: Sink) -> Config:
         )
         for name in options.resources
     )
+
+
+def _config(options: Options, sink: Sink) -> Config:
+    kind = SinkType(NAME, SinkConfig, lambda _settings, _context: sink, batch=BatchConfig(max_events=500))
     root = Root(
-        resources=resources,
+        resources=_resources(options),
         sinks={NAME: {"type": NAME}},
         cluster=options.cluster,
         journal=JournalConfig(path=MEMORY, max_bytes=MEMORY_BYTES, keep_seconds=0),

@@ -245,6 +245,15 @@ async def test_a_state_directory_that_cannot_be_written(shell: CommandLine, clus
     assert problem.endswith("make it writable, or name another")
 
 
+async def test_a_selector_that_the_server_refuses(shell: CommandLine, cluster: FakeCluster):
+    selector = '[[resources]]\nresource = "pods"\nfield_selector = "status.fase=Running"\n'
+    shell.configure(f"url = '{cluster.url}'", resources=selector)
+    outcome = await shell.run("check")
+    assert outcome.code == 2
+    (problem,) = problems(outcome)
+    assert problem.startswith("selector of pods/*?fields=status.fase=Running: is refused: field label not")
+
+
 async def test_a_broken_plugin_is_a_warning_while_nobody_needs_it(shell: CommandLine, cluster: FakeCluster):
     (shell.folder / "site" / "kexport_broken.py").write_text("import a_library_that_is_missing\n")
     shell.install("broken", "kexport_broken")

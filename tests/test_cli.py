@@ -67,7 +67,10 @@ def test_log_options_may_stand_before_and_after_the_command():
 async def test_a_missing_configuration_is_one_line_and_exit_code_2(shell: CommandLine):
     code, out, err = await shell.run("run")
     assert (code, out) == (2, "")
-    assert err.splitlines()[-1] == "kexport: config.toml: cannot be read: No such file or directory"
+    assert err.splitlines()[-1] == (
+        "kexport: config.toml: cannot be read: No such file or directory; name the configuration with -c,"
+        " or begin with the README's"
+    )
 
 
 async def test_run_exports_and_one_signal_stops_it_cleanly(shell: CommandLine):
@@ -151,6 +154,19 @@ async def test_a_journal_in_use_is_exit_code_1(shell: CommandLine):
     assert f"kexport: the journal in state is in use by process {first.pid}" in err
 
 
+async def test_check_beside_the_kexport_that_runs_is_content(shell: CommandLine):
+    async with FakeCluster() as cluster:
+        shell.configure(f"url = '{cluster.url}'")
+        process = await shell.start("run")
+        await read_until(process.stderr, "stream synced")
+        code, out, _ = await shell.run("check")
+        process.terminate()
+        await process.communicate()
+    assert code == 0
+    assert f"warning  journal: the journal in state is in use by process {process.pid}" in out
+    assert "right, if that is the one of this configuration\n" in out
+
+
 async def test_a_reader_that_left_is_no_error(shell: CommandLine):
     reading, writing = os.pipe()
     os.close(reading)
@@ -159,6 +175,39 @@ async def test_a_reader_that_left_is_no_error(shell: CommandLine):
     finally:
         os.close(writing)
     assert (code, err) == (0, "")
+
+
+async def test_a_full_disk_under_standard_output_is_one_line(shell: CommandLine):
+    with Path("/dev/full").open("w") as full:
+        code, _, err = await shell.run("plugins", stdout=full.fileno())
+    assert (code, err) == (1, "kexport: standard output cannot be written: No space left on device\n")
+
+
+def test_a_closed_standard_output_is_no_bug(shell: CommandLine):
+    command = [sys.executable, "-m", "kexport", "plugins"]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [
+        (["statsu"], "did you mean 'status'?"),
+        (["sinks", "rety"], "did you mean 'retry'?"),
+        (["run", "config.toml"], "the configuration is named with -c"),
+        ([], "kexport --help lists them"),
+        (["check", "--timeout", "0"], "'0' is no number of seconds above 0"),
+    ],
+)
+def test_a_mistake_on_the_command_line_comes_with_the_way_out(
+    words: list[str], way_out: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as exit_:
+        parser().parse_args(words)
+    assert exit_.value.code == 2
+    assert way_out in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["run", "check"])

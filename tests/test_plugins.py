@@ -222,3 +222,42 @@ def test_a_type_that_is_there_is_not_absent(install):
     install("one", "raise RuntimeError('no')")
     install("good", GOOD.format(names=["one"]))
     assert "one" not in load().absent
+
+
+MISTAKES = """
+from kexport import Sink, SinkConfig, SinkType, hookimpl
+
+class Other(SinkConfig, frozen=True): pass
+class Astray(SinkConfig, frozen=True):
+    count: int = "x"
+class Plain: pass
+class Fine(Sink):
+    async def write(self, events): pass
+class Idle(Sink): pass
+class Blocking(Sink):
+    def write(self, events): pass
+
+@hookimpl
+def kexport_sinks():
+    return {offered}
+"""
+
+
+@pytest.mark.parametrize(
+    ("offered", "says"),
+    [
+        ('SinkType("bad", Other, Fine)', "returns a SinkType where a list of them belongs: put it into one"),
+        ('[SinkType("bad", Plain, Fine)]', "Plain is no subclass of kexport.SinkConfig: make it one"),
+        (
+            '[SinkType("bad", Astray, Fine)]',
+            "the default of count is none: expected an integer, got a string",
+        ),
+        ('[SinkType("bad", Other, Plain)]', "Plain is no subclass of kexport.Sink: make it one"),
+        ('[SinkType("bad", Other, Idle)]', "Idle has no method write: add `async def write(self, events)`"),
+        ('[SinkType("bad", Other, Blocking)]', "Blocking.write is no coroutine: write `async def write`"),
+    ],
+)
+def test_an_authors_slip_is_told_before_anything_is_written(install, offered, says):
+    install("bad", MISTAKES.format(offered=offered))
+    assert says in problem("bad")
+    assert "bad" not in load().types

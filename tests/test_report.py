@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import sqlite3
 from collections.abc import AsyncIterator
@@ -85,7 +86,7 @@ async def test_the_status_where_none_runs_is_the_journals(shell: CommandLine, fa
     await exported(shell)
     code, out, _ = await shell.run("status", "-o", "json")
     document = json.loads(out)
-    assert (code, document["running"]) == (0, False)
+    assert (code, document["running"], document["cluster"]) == (0, False, "test")
     assert [stream["key"] for stream in document["streams"]] == ["pods/*"]
     assert document["sinks"] == [{"name": "audit", "lag_events": 0, "dropped": 0}]
     assert document["journal"]["events"] == 4
@@ -102,8 +103,9 @@ async def test_the_journal_is_listed_printed_and_verified(shell: CommandLine, fa
     assert out.encode() == (shell.folder / "events.jsonl").read_bytes()
     _, out, _ = await shell.run("journal", "cat", "--events", "2-3")
     assert out.splitlines() == (shell.folder / "events.jsonl").read_text().splitlines()[1:3]
-    _, out, _ = await shell.run("journal", "cat", "--resource", "nothing")
+    _, out, err = await shell.run("journal", "cat", "--resource", "nothing")
     assert out == ""
+    assert re.fullmatch(r"kexport: no such event; the journal has 1-\d, of \w+\n", err), err
     assert await shell.run("journal", "verify") == (0, "the journal is sound\n", "")
 
 
@@ -130,7 +132,20 @@ async def test_where_there_is_no_journal(
     assert "there is no journal in state" in err
 
 
-@pytest.mark.parametrize("span", ["x", "1-y", "1-2-3"])
+@pytest.mark.parametrize("command", [("status",), ("replay", "--sink", "audit", "--oldest")])
+async def test_a_journal_that_may_not_be_looked_at(
+    shell: CommandLine, fake: FakeCluster, command: tuple[str, ...]
+) -> None:
+    configure(shell, fake)
+    file = shell.folder / "config.toml"  # a name that is too long is refused to root as well
+    file.write_text(file.read_text().replace("'state'", f"'{'x' * 300}'"))
+    code, _, err = await shell.run(*command)
+    assert code == 2
+    assert "cannot be read: File name too long; it is its owner's, and root's" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("span", ["x", "1-y", "1-2-3", "3-1"])
 async def test_events_that_cannot_be_meant(shell: CommandLine, fake: FakeCluster, span: str) -> None:
     configure(shell, fake)
     await exported(shell)

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 import pytest
 
-from kexport.errors import ConfigError
+from kexport.errors import ConfigError, placed
 from kexport.settings import check_keys, nearest, reword
 
 
@@ -80,11 +80,11 @@ def test_the_nearest_word_is_suggested():
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ({"topic": 1}, "here.topic: expected `str`, got `int`"),
-        ({"batch": {"max_events": "1"}}, "here.batch.max_events: expected `int`, got `str`"),
-        ({"listed": [{}, {"max_events": 0}]}, "here.listed[1].max_events: expected `int` >= 1"),
-        ({"batch": 3}, "here.batch: expected `object | null`, got `int`"),
-        ("text", "here: expected `object`, got `str`"),
+        ({"topic": 1}, "here.topic: expected a string, got an integer"),
+        ({"batch": {"max_events": "1"}}, "here.batch.max_events: expected an integer, got a string"),
+        ({"listed": [{}, {"max_events": 0}]}, "here.listed[1].max_events: expected an integer >= 1"),
+        ({"batch": 3}, "here.batch: expected a table or nothing, got an integer"),
+        ("text", "here: expected a table, got a string"),
     ],
 )
 def test_a_conversions_complaint_begins_with_its_place(value, problem):
@@ -94,10 +94,18 @@ def test_a_conversions_complaint_begins_with_its_place(value, problem):
 
 
 def test_a_complaint_about_a_list_at_the_top_is_joined_without_a_dot():
-    assert reword("Expected `int`, got `str` - at `$[0].a`", "here") == "here[0].a: expected `int`, got `str`"
+    assert (
+        reword("Expected `int`, got `str` - at `$[0].a`", "here")
+        == "here[0].a: expected an integer, got a string"
+    )
 
 
 def test_a_complaint_without_any_place_is_just_the_problem():
-    assert (
-        reword("Object missing required field `resources`", "") == "object missing required field `resources`"
-    )
+    assert reword("Object missing required field `resources`", "") == "the key 'resources' is missing"
+
+
+def test_an_errors_place_stands_before_it_once():
+    assert placed("sinks.a", ConfigError("no topic")) == "sinks.a: no topic"
+    assert placed("sinks.a", ConfigError("sinks.a: no topic")) == "sinks.a: no topic"
+    assert placed("sinks.a", ConfigError("sinks.a.topic: empty")) == "sinks.a.topic: empty"
+    assert placed("sinks.a", ConfigError("sinks.ab: no topic")) == "sinks.a: sinks.ab: no topic"

@@ -107,6 +107,14 @@ async def test_an_unknown_resource_is_exit_code_2(shell: CommandLine, cluster: F
     assert err.startswith("kexport: unknown resource 'podz', did you mean 'pods'?")
 
 
+async def test_a_selector_that_the_server_refuses_is_exit_code_2(shell: CommandLine, cluster: FakeCluster):
+    code, out, err = await shell.run(
+        "tail", "pods", "--field-selector", "status.fase=Running", "--url", cluster.url
+    )
+    assert (code, out) == (2, "")
+    assert err.startswith("kexport: selector of pods/*?fields=status.fase=Running: is refused: field label")
+
+
 async def test_an_unreachable_server_is_exit_code_1(shell: CommandLine):
     code, out, err = await shell.run("tail", "pods", "--url", "http://127.0.0.1:1")
     assert (code, out) == (1, "")

@@ -156,6 +156,24 @@ async def test_kexport_and_the_chart_refuse_the_same_names(renderer: Renderer, t
     assert f"{name!r} needs a server that knows it; write it in full" in err
 
 
+def test_common_labels_are_on_everything_and_extra_objects_are_as_they_are_given(renderer: Renderer):
+    extra = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "beside"},
+        "data": {"a": "{{ b }}"},
+    }
+    labels = {"team": "platform"}
+    documents = renderer.render({**config_with(), "commonLabels": labels, "extraObjects": [extra]})
+    assert extra in documents
+    made = [each for each in documents if each != extra]
+    assert made
+    assert all(each["metadata"]["labels"]["team"] == "platform" for each in made)
+    (stateful,) = [each for each in made if each["kind"] == "StatefulSet"]
+    assert stateful["spec"]["template"]["metadata"]["labels"]["team"] == "platform"
+    assert "team" not in stateful["spec"]["selector"]["matchLabels"]
+
+
 def test_it_grants_nothing_when_it_is_told_not_to(renderer: Renderer):
     rendered = renderer.render({"config": GOOD, "rbac": {"create": False}})
     assert access(rendered) == []
@@ -180,6 +198,14 @@ def config_with(**changes: Any) -> dict[str, Any]:
         ),
         (config_with(http={"listen": "127.0.0.1:9273"}), "config.http.listen: the probes cannot reach"),
         (config_with(journal={"path": "state"}), '"state" is not on the volume'),
+        (
+            {**config_with(), "persistence": {"enabled": False, "existingClaim": "mine"}},
+            'persistence.existingClaim: "mine" would not be used',
+        ),
+        (
+            {**config_with(), "commonLabels": {"helm.sh/chart": "x"}},
+            "commonLabels: helm.sh/chart is the chart's own",
+        ),
         (config_with(shutdown_seconds=45), "terminationGracePeriodSeconds: 45 is not longer"),
         (config_with(resources=[{"resource": "deploy"}]), 'no permissions can be made of "deploy"'),
         (config_with(resources=[{"resource": "*.apps"}]), 'no permissions can be made of "*.apps"'),

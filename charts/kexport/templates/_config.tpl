@@ -62,6 +62,14 @@ printed as JSON, which is TOML, too.
 {{- if not (hasPrefix "/var/lib/kexport/" .Values.config.journal.path) -}}
 {{- fail (printf "config.journal.path: %q is not on the volume, positions would be lost with the Pod; use a folder below /var/lib/kexport" .Values.config.journal.path) -}}
 {{- end -}}
+{{- if and .Values.persistence.existingClaim (not .Values.persistence.enabled) -}}
+{{- fail (printf "persistence.existingClaim: %q would not be used, since persistence.enabled is false; leave one of the two out" .Values.persistence.existingClaim) -}}
+{{- end -}}
+{{- range $key := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" -}}
+{{- if hasKey $.Values.commonLabels $key -}}
+{{- fail (printf "commonLabels: %s is the chart's own; take another name" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- $shutdown := dig "shutdown_seconds" 20 .Values.config -}}
 {{- if le (int64 .Values.terminationGracePeriodSeconds) (int64 $shutdown) -}}
 {{- fail (printf "terminationGracePeriodSeconds: %v is not longer than config.shutdown_seconds (%v), kexport would be killed while it delivers; make it at least %d" .Values.terminationGracePeriodSeconds $shutdown (add (int64 $shutdown) 10)) -}}

@@ -76,7 +76,10 @@ def opening_failure(
     # What one connection met says more than "all are down", and both more than that nobody answered.
     telling = (each for each in reversed(errors[:-1]) if each.code() not in _SILENCE - {_TRANSPORT})
     reason = next(telling, errors[-1]).str()
-    return TransientError(f"{place}: no broker of {brokers} can be reached: {reason}")
+    return TransientError(
+        f"{place}: no broker of {brokers} can be reached: {reason}: check bootstrap_servers, and whether the"
+        " listener wants tls or username"
+    )
 
 
 def refused_by_client(error: KafkaException, *, place: str) -> ConfigError:
@@ -126,7 +129,10 @@ def _where(place: str, topic: str) -> str:
 def _problem(error: KafkaError, where: str) -> str:
     code, said = error.code(), error.str()
     if code in _CREDENTIALS:
-        return f"{where}: the brokers refuse the credentials ({said}): check username and password"
+        return (
+            f"{where}: the brokers refuse the credentials ({said}): check username, password and"
+            " sasl_mechanism"
+        )
     if code in _PERMISSION:
         return f"{where}: the brokers do not allow this user to write ({said}): grant it Write and Describe"
     if code in _NO_TOPIC:

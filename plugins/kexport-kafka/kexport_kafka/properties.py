@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kexport import ConfigError
 from kexport_kafka.config import KafkaConfig
 
@@ -105,9 +107,26 @@ def _check(config: KafkaConfig, *, name: str) -> None:
                 raise ConfigError(f"{place}: {setting} without TLS: set tls = true")
     if config.key_file and not config.cert_file:
         raise ConfigError(f"{place}: key_file without cert_file: set cert_file too")
+    _check_addresses(config, place)
     for key, value in config.properties.items():
         if key in _SETTING_OF:
             raise ConfigError(f"{place}.properties: {key!r} has a setting of its own: {_SETTING_OF[key]}")
         allowed, reason = _FIXED.get(key, (None, ""))
         if allowed is not None and str(value).lower() not in allowed:
             raise ConfigError(f"{place}.properties: {key} = {value} is refused: {reason}: remove it")
+
+
+def _check_addresses(config: KafkaConfig, place: str) -> None:
+    for server in config.bootstrap_servers:
+        if "://" in server:
+            raise ConfigError(
+                f"{place}.bootstrap_servers: {server!r} is a URL: write host:port; TLS is tls = true"
+            )
+
+
+def check_files(config: KafkaConfig, *, name: str) -> None:
+    """The client's own words for a file that is not there name neither it nor its setting."""
+    for setting in ("ca_file", "cert_file", "key_file"):
+        path = getattr(config, setting)
+        if path and not Path(path).is_file():
+            raise ConfigError(f"sinks.{name}.{setting}: there is no file {path}: name one that is there")

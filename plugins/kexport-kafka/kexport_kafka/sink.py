@@ -10,7 +10,7 @@ from kexport import Event, Sink, SinkContext
 from kexport_kafka.config import KafkaConfig
 from kexport_kafka.courier import Courier
 from kexport_kafka.encode import Encoder
-from kexport_kafka.properties import client_properties
+from kexport_kafka.properties import check_files, client_properties
 from kexport_kafka.reports import Reports
 from kexport_kafka.topic import Topics
 
@@ -19,6 +19,7 @@ class KafkaSink(Sink):
     """Events as records of the topics that `config.topic` names."""
 
     def __init__(self, config: KafkaConfig, context: SinkContext) -> None:
+        self._config, self._name = config, context.name
         topics = Topics(config.topic, name=context.name)
         self._fixed_topic = topics.fixed
         self._courier = Courier(
@@ -30,6 +31,7 @@ class KafkaSink(Sink):
 
     @override
     async def open(self) -> None:
+        check_files(self._config, name=self._name)
         await self._courier.reach(self._fixed_topic)
 
     @override

@@ -6,6 +6,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
@@ -67,3 +68,12 @@ def test_an_untrusted_certificate_names_the_setting() -> None:
     error = failure.opening_failure([refused], place="sinks.audit", topic="", brokers="b:1")
     assert isinstance(error, ConfigError)
     assert "ca_file" in str(error)
+
+
+@pytest.mark.parametrize("setting", ["ca_file", "cert_file"])
+async def test_a_file_that_is_not_there_is_named(setting: str) -> None:
+    files: dict[str, Any] = {setting: "/no/such.pem"}
+    sink = build("b:1", tls=True, **files)
+    with pytest.raises(ConfigError, match=rf"sinks\.audit\.{setting}: there is no file /no/such\.pem"):
+        await sink.open()
+    await sink.close()

@@ -130,6 +130,13 @@ def test_settings_that_break_the_promise_or_each_other_are_refused(
     assert problem in str(refused.value)
 
 
+def test_a_url_among_the_brokers_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"sinks\.audit\.bootstrap_servers: 'http://b:2' is a URL: write host:"
+    ):
+        build("http://b:2")
+
+
 @pytest.mark.parametrize(
     "properties", [{"no.such.property": 1}, {"linger.ms": "soon"}, {"acks": "all", "retries": 0}]
 )

@@ -49,7 +49,9 @@ async def test_an_outage_is_transient_names_the_cause_and_passes(kafka: MockKafk
 async def test_open_without_brokers_is_transient_and_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kexport_kafka.courier._REACH_SECONDS", 0.2)
     sink = build(NOBODY)
-    with pytest.raises(TransientError, match=f"no broker of {NOBODY} can be reached.*refused"):
+    with pytest.raises(
+        TransientError, match=f"no broker of {NOBODY} can be reached.*refused.*check bootstrap_servers"
+    ):
         await sink.open()
     await sink.close()
     await sink.close()
