@@ -7,6 +7,8 @@ PLUGINS := plugins/kexport-file plugins/kexport-kafka plugins/kexport-otlp plugi
 CODE := kexport plugins tests conftest.py
 # Most tests wait more than they work: two for each of two cores.
 WORKERS ?= 4
+# Each has servers of its own, and waits for outages half of the time.
+LIVE_WORKERS ?= 2
 
 .PHONY: help setup demo test live chaos bench lint format clean
 
@@ -41,7 +43,7 @@ test: setup
 
 live: setup
 	$(BIN)/python -m tests.testbed
-	$(BIN)/python -m pytest tests/live -q -s --timeout=1800
+	$(BIN)/python -m pytest tests/live -q --timeout=1800 -n $(LIVE_WORKERS) --dist=loadfile
 
 chaos: setup
 	$(BIN)/python -m tests.testbed

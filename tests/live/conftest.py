@@ -9,6 +9,26 @@ import pytest
 from tests.testbed import Cluster, Kafka, NotBuiltError
 from tests.testbed.recipes import KUBERNETES, KUBERNETES_OLDEST, Part
 
+# Those that take a minute and more, the longest first, so that nobody is left alone with them at the end.
+LONGEST = (
+    "sinks",
+    "outage",
+    "chaos",
+    "chart_image",
+    "chart",
+    "oldest",
+    "informer",
+    "recovery",
+    "kill",
+    "disk",
+)
+
+
+@pytest.hookimpl(trylast=True)  # after they were shuffled
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"test_{name}_live": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
