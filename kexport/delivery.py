@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from kexport.backoff import Backoff
 from kexport.config import SinkSettings
 from kexport.encoder import dropped_events
-from kexport.errors import ConfigError, DamagedChunkError, RejectedError, SinkError, TransientError
+from kexport.errors import ConfigError, DamagedChunkError, RejectedError, SinkError, TransientError, placed
 from kexport.event import Event
 from kexport.hold import Hold
 from kexport.journal import Journal
@@ -273,7 +273,7 @@ class Lane:
                 self._healthy()
                 return
             except ConfigError as error:
-                problem: Exception = ConfigError(f"sinks.{self.name}: {error}")
+                problem: Exception = ConfigError(placed(error, f"sinks.{self.name}"))
                 if not self._lasting:
                     raise problem from error
             except Exception as error:  # noqa: BLE001  (as for writes)

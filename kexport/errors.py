@@ -11,6 +11,12 @@ class KexportError(Exception):
     """The root; the message names the place, the problem and the way out."""
 
 
+def placed(problem: object, place: str) -> str:
+    """A message behind its place, unless it names that one, or one within, by itself."""
+    message = str(problem)
+    return message if message.startswith((f"{place}:", f"{place}.")) else f"{place}: {message}"
+
+
 class ConfigError(KexportError):
     """It can never work as it is configured: exit code 2."""
 

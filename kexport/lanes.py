@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kexport.config import Config, SinkSettings
 from kexport.delivery import Lane
-from kexport.errors import ConfigError
+from kexport.errors import ConfigError, placed
 from kexport.journal import Journal
 from kexport.route import Wanted
 from kexport.settings import nearest
@@ -150,5 +150,5 @@ def build_sinks(settings: Mapping[str, SinkSettings], cluster: str) -> dict[str,
         try:
             sinks[name] = each.type.build(each.config, context)
         except ConfigError as error:
-            raise ConfigError(f"sinks.{name}: {error}") from error
+            raise ConfigError(placed(error, f"sinks.{name}")) from error
     return sinks
