@@ -110,7 +110,7 @@ class Lane:
                 if batch and not _fits(limits, len(batch), size + len(event.line)):
                     return batch, after
                 self._ahead.popleft()
-                after = event.position
+                self._stats.under_way = after = event.position
                 if self.wanted(event):
                     batch.append(event)
                     size += len(event.line)

@@ -313,6 +313,42 @@ async def test_dropped_events_are_told_as_a_gap_before_what_is_left(tmp_path: Pa
     await journal.close()
 
 
+async def test_what_was_given_up_while_it_was_on_its_way_does_not_count_as_lost(tmp_path: Path) -> None:
+    configured = settings(a={"batch": {"max_events": 15}})
+    journal = await Journal.open(
+        JournalConfig(path=str(tmp_path), max_bytes=1 << 20, when_full="drop_oldest"), lanes=["a"]
+    )
+    await journal.register([PODS], cluster_uid="u")
+    writer = asyncio.create_task(journal.run())
+    from tests.test_journal import events  # noqa: PLC0415
+
+    sink, stats, gate = Scripted(), LaneStats(), asyncio.Event()
+    sink.script = lambda _events: gate.wait()
+    lane = Lane(
+        configured["a"], sink, journal=journal, wanted=lambda _e: True, stats=stats, others={}, cluster="test"
+    )
+    task = asyncio.create_task(lane.run())
+    seen = []
+    for _ in range(20):
+        journal.append(PODS, events(1, 10, 20_000), {})
+        await journal.flush()
+        if journal.lane("a").dropped:
+            seen.append(journal.lane("a").done(stats.under_way).dropped)
+    assert journal.lane("a").dropped
+    gate.set()
+    await journal.delivered("a")
+    gap = next(event for event in sink.stored if event.change == "gap")
+    delivered = {event.position for event in sink.stored if event is not gap}
+    assert gap.data["object"]["dropped"] == 200 - len(delivered) > 0
+    assert stats.dropped + journal.lane("a").dropped == 200 - len(delivered)
+    assert seen == sorted(seen)  # a counter never falls
+    assert seen[-1] == 200 - len(delivered)
+    for each in (task, writer):
+        each.cancel()
+    await asyncio.wait([task, writer])
+    await journal.close()
+
+
 async def test_a_sink_that_can_never_work_says_so_with_its_name(tmp_path: Path) -> None:
     class Never(Scripted):
         async def open(self) -> None:
