@@ -250,6 +250,16 @@ async def test_without_rejects_to_a_rejected_event_is_held_not_lost(tmp_path: Pa
         assert rig.sinks["a"].positions == [1, 2]
 
 
+async def test_while_a_sink_is_held_only_the_refused_event_is_tried_again(tmp_path: Path) -> None:
+    async with running(tmp_path, settings(a={})) as rig:
+        sink = rig.sinks["a"]
+        sink.script = raising(RejectedError("too large"), times=4)
+        await rig.feed(20)
+        await rig.done("a")
+        assert sink.writes == [20, 1, 1, 1, 1, 19]
+        assert sink.positions == list(range(1, 21))
+
+
 async def test_one_sinks_outage_does_not_reach_another(tmp_path: Path) -> None:
     async with running(tmp_path, settings(down={}, up={})) as rig:
         rig.sinks["down"].script = raising(TransientError("away"))
