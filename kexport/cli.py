@@ -12,6 +12,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
@@ -74,6 +75,7 @@ def _complain(problem: object, code: int) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    again = _early_signals()
     from kexport.engine import Engine
 
     read = loader(arguments)
@@ -85,6 +87,8 @@ def _run(arguments: argparse.Namespace) -> int:
     async def export(stop: asyncio.Event) -> int:
         engine = Engine(loaded, read)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, engine.reload)
+        if again.is_set():
+            engine.reload()  # whether what was read is older than the signal nobody knows
         try:
             await engine.run(stop)
             code = DONE
@@ -244,6 +248,14 @@ _COMMANDS = {
 
 
 # -- what several commands need ---------------------------------------------------------------------------
+
+
+def _early_signals() -> threading.Event:
+    """Nothing is open yet, so SIGTERM may end us as it would later, and SIGHUP must not; whether it came."""
+    again = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))
+    signal.signal(signal.SIGHUP, lambda *_: again.set())
+    return again
 
 
 async def _until_signal(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:

@@ -50,11 +50,14 @@ class Cursors:
         self.dirty.discard(name)
 
     def overrun(self, before: Mapping[str, Lane], overrun: Mapping[str, Lane]) -> None:
-        """These lanes lost events while they went on from `before`; none goes back, and told stays told."""
+        """These lanes lost events while they went on from `before`; none goes back, and told stays told.
+
+        What one of them was done with meanwhile was not lost to it.
+        """
         for name, lane in overrun.items():
             if now := self._lanes.get(name):
-                dropped = now.dropped + lane.dropped - before[name].dropped
-                self.set(name, Lane(max(lane.cursor, now.cursor), dropped))
+                new = Lane(lane.cursor, lane.dropped - before[name].dropped).done(now.cursor)
+                self.set(name, Lane(new.cursor, now.dropped + new.dropped))
 
     def take(self) -> dict[str, Lane]:
         """The places to be written now."""

@@ -110,7 +110,7 @@ class Lane:
                 if batch and not _fits(limits, len(batch), size + len(event.line)):
                     return batch, after
                 self._ahead.popleft()
-                after = event.position
+                self._stats.under_way = after = event.position
                 if self.wanted(event):
                     batch.append(event)
                     size += len(event.line)
@@ -155,20 +155,22 @@ class Lane:
             if self.hold.ordered:
                 batch = await self.hold.obey(batch)
                 continue
+            # Held: what stands behind would be written anew, to no end, with each try.
+            part = batch[:1] if self._stats.state == "held" else batch
             try:
-                await self._outlet.write(batch)
+                await self._outlet.write(part)
             except RejectedError as error:
-                batch = batch[self._count_written(error, batch) :]
+                batch = batch[self._count_written(error, part) :]
                 batch = await self._set_aside(batch, error)
             except SinkError as error:
-                batch = batch[self._count_written(error, batch) :]
+                batch = batch[self._count_written(error, part) :]
                 await self._wait_after(error, batch)
             except Exception as error:  # noqa: BLE001  (whatever a plugin raises: unknown means not delivered)
                 self._log.exception("unexpected error in a sink; the batch is written again", error)
                 await self._wait_after(error, batch)
             else:
-                self._stats.written += len(batch)
-                batch = ()
+                self._stats.written += len(part)
+                batch = batch[len(part) :]
                 self._healthy()
         self.hold.release()
 

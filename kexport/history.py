@@ -8,6 +8,7 @@ one gap share one budget of requests and seconds; the pace of ordinary lists wou
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 3.0
 PATIENCE_SECONDS = 30.0  # the longest wait for what another stream may know: etcd forgets meanwhile
+_UNDECODABLE = re.compile("corrupt object|not decodable|from an invalid group/version")
 TRIES = 8  # with the pauses between them: longer than an API server needs to start anew
 
 
@@ -260,9 +262,14 @@ class History:
             await asyncio.sleep(min(wait, max(0.0, left)))
 
     def _most_tries(self, error: ApiError) -> int:
-        """How often to ask. 504: this replica is behind, the next may know; 410 is most often etcd's word."""
+        """How often to ask. 504: this replica is behind, the next may know; 410 is most often etcd's word.
+
+        What the server finds and can't decode (of a definition that is gone, of a lost key) stays so.
+        """
         if error.status == 429:
             return self._most
+        if _UNDECODABLE.search(str(error)):
+            return 2
         if error.status in {500, 502, 503, 504}:
             return TRIES
         return 2 if error.expired else 1

@@ -187,8 +187,8 @@ class Journal:
     def advance(self, name: str, cursor: int) -> None:
         """Everything up to `cursor` is done for this sink; never moves it back."""
         lane = self._cursors[name]
-        if cursor > lane.cursor:
-            self._cursors.set(name, lane._replace(cursor=cursor))
+        if (done := lane.done(cursor)) != lane:
+            self._cursors.set(name, done)
             self._pending.wake()
 
     def turn(self, name: str) -> int:

@@ -50,6 +50,12 @@ class Lane(NamedTuple):
 
     cursor: int
     dropped: int = 0
+    """… the last ones before `cursor`."""
+
+    def done(self, reached: int) -> Lane:
+        """Once the sink is done with all up to `reached`: what of it had been given up was not lost."""
+        spared = max(0, min(reached, self.cursor) - (self.cursor - self.dropped))
+        return Lane(max(self.cursor, reached), self.dropped - spared)
 
 
 class State(NamedTuple):

@@ -24,7 +24,7 @@ from kexport.journal import Journal
 from kexport.kube import Client
 from kexport.parts import Parts
 from kexport.remembered import Remembered
-from kexport.removal import defined, retire
+from kexport.removal import defined, newest, retire
 from kexport.shape import Shaper
 from kexport.tables import Root
 from kexport.telemetry import Stats, StreamStats, get_log
@@ -243,11 +243,14 @@ class Streams:
             if soon:
                 self._wanted.set()  # it is on its way, in or out: look again
             return
+        watched = stream.key in self._running and self._stats.streams[stream.key].watches > 0
+        at = await newest(self._source.client) if known is False else ""
         await self._stop(key for key in self._running if key == stream.key)
         _log.warning("a resource is not served any more", stream=stream.key)
         await self._source.journal.register([stream.key])
         trail = Trail(stream, self._remembered, StreamStats()) if stream.diff else None
-        await retire(stream, self._source.journal, Encoder(stream, self._source.cluster), trail)
+        encoder = Encoder(stream, self._source.cluster)
+        await retire(stream, self._source.journal, encoder, trail, at=at, watched=watched)
 
 
 def _told(stream: Stream) -> tuple[object, ...]:

@@ -187,6 +187,8 @@ class LaneStats:
     parked: int = 0
     """Given up by an operator; parked ones were stored elsewhere before."""
     retries: int = 0
+    under_way: int = 0
+    """The position up to which events were taken for a batch; those behind the cursor are on their way."""
     held_at: int = 0
     """The position of the event that the lane waits to deliver after trouble; 0 while there is none."""
     held_id: str = ""

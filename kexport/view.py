@@ -34,8 +34,12 @@ class View(NamedTuple):
         return self.config().root.cluster.name or self.journal.cluster_uid
 
     def dropped(self, sink: str) -> int:
-        """Events lost to a sink: what it has been told of, and what it will be told of when it answers."""
-        return self.stats.lanes[sink].dropped + self.journal.lane(sink).dropped
+        """Events lost to a sink: what it has been told of, and what it will be told of when it answers.
+
+        What is under way to it the journal may have given up, too, but as long as we run it gets that.
+        """
+        stats = self.stats.lanes[sink]
+        return stats.dropped + self.journal.lane(sink).done(stats.under_way).dropped
 
     def masked(self, text: str) -> str:
         """The text with secrets of the configuration shown by their names."""

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import signal
@@ -98,6 +99,37 @@ async def test_a_second_signal_ends_it_at_once(shell: CommandLine, number: signa
         process.send_signal(number)
         await process.communicate()
     assert process.returncode == 1
+
+
+async def test_signals_before_anything_is_open_neither_fail_it_nor_are_lost(shell: CommandLine):
+    os.mkfifo(shell.folder / "config.toml")
+    process = await shell.start("run")
+    # Opened for writing once kexport has opened it for reading, and waits there for what it says.
+    fifo = await asyncio.to_thread(os.open, shell.folder / "config.toml", os.O_WRONLY)
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    _, err = await process.communicate()
+    os.close(fifo)
+    assert (process.returncode, err) == (0, b"")
+
+
+async def test_a_reload_asked_for_while_it_starts_is_made_up_for(shell: CommandLine):
+    async with FakeCluster() as cluster:
+        config = shell.configure(f"url = '{cluster.url}'", more="reload_seconds = 0")
+        text = config.read_text()
+        config.unlink()
+        os.mkfifo(config)
+        process = await shell.start("run")
+        fifo = await asyncio.to_thread(os.open, config, os.O_WRONLY)
+        process.send_signal(signal.SIGHUP)
+        os.write(fifo, text.encode())
+        config.unlink()
+        config.write_text(text + "[sinks.late]\ntype = 'probe'\npath = 'late.jsonl'\n")
+        os.close(fifo)
+        await read_until(process.stderr, "sink started anew sink=late")
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+    assert process.returncode == 0
 
 
 async def test_it_stops_while_the_cluster_is_unreachable(shell: CommandLine):

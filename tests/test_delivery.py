@@ -14,7 +14,7 @@ import pytest
 from kexport.change import StreamKey
 from kexport.config import SinkSettings, parse
 from kexport.delivery import Lane
-from kexport.errors import ConfigError, RejectedError, TransientError
+from kexport.errors import ConfigError, RejectedError, TransientError, placed
 from kexport.event import Event
 from kexport.journal import Journal
 from kexport.sink import Sink
@@ -250,6 +250,16 @@ async def test_without_rejects_to_a_rejected_event_is_held_not_lost(tmp_path: Pa
         assert rig.sinks["a"].positions == [1, 2]
 
 
+async def test_while_a_sink_is_held_only_the_refused_event_is_tried_again(tmp_path: Path) -> None:
+    async with running(tmp_path, settings(a={})) as rig:
+        sink = rig.sinks["a"]
+        sink.script = raising(RejectedError("too large"), times=4)
+        await rig.feed(20)
+        await rig.done("a")
+        assert sink.writes == [20, 1, 1, 1, 1, 19]
+        assert sink.positions == list(range(1, 21))
+
+
 async def test_one_sinks_outage_does_not_reach_another(tmp_path: Path) -> None:
     async with running(tmp_path, settings(down={}, up={})) as rig:
         rig.sinks["down"].script = raising(TransientError("away"))
@@ -313,6 +323,42 @@ async def test_dropped_events_are_told_as_a_gap_before_what_is_left(tmp_path: Pa
     await journal.close()
 
 
+async def test_what_was_given_up_while_it_was_on_its_way_does_not_count_as_lost(tmp_path: Path) -> None:
+    configured = settings(a={"batch": {"max_events": 15}})
+    journal = await Journal.open(
+        JournalConfig(path=str(tmp_path), max_bytes=1 << 20, when_full="drop_oldest"), lanes=["a"]
+    )
+    await journal.register([PODS], cluster_uid="u")
+    writer = asyncio.create_task(journal.run())
+    from tests.test_journal import events  # noqa: PLC0415
+
+    sink, stats, gate = Scripted(), LaneStats(), asyncio.Event()
+    sink.script = lambda _events: gate.wait()
+    lane = Lane(
+        configured["a"], sink, journal=journal, wanted=lambda _e: True, stats=stats, others={}, cluster="test"
+    )
+    task = asyncio.create_task(lane.run())
+    seen = []
+    for _ in range(20):
+        journal.append(PODS, events(1, 10, 20_000), {})
+        await journal.flush()
+        if journal.lane("a").dropped:
+            seen.append(journal.lane("a").done(stats.under_way).dropped)
+    assert journal.lane("a").dropped
+    gate.set()
+    await journal.delivered("a")
+    gap = next(event for event in sink.stored if event.change == "gap")
+    delivered = {event.position for event in sink.stored if event is not gap}
+    assert gap.data["object"]["dropped"] == 200 - len(delivered) > 0
+    assert stats.dropped + journal.lane("a").dropped == 200 - len(delivered)
+    assert seen == sorted(seen)  # a counter never falls
+    assert seen[-1] == 200 - len(delivered)
+    for each in (task, writer):
+        each.cancel()
+    await asyncio.wait([task, writer])
+    await journal.close()
+
+
 async def test_a_sink_that_can_never_work_says_so_with_its_name(tmp_path: Path) -> None:
     class Never(Scripted):
         async def open(self) -> None:
@@ -349,6 +395,19 @@ def poison(sink: Scripted, position: int) -> Any:
                 raise RejectedError("never", written=number)
 
     return script
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("wrong", "sinks.a: wrong"),
+        ("sinks.a: wrong", "sinks.a: wrong"),
+        ("sinks.a.topic: wrong", "sinks.a.topic: wrong"),
+        ("sinks.ab: wrong", "sinks.a: sinks.ab: wrong"),
+    ],
+)
+def test_a_place_is_named_once(said: str, told: str) -> None:
+    assert placed(ConfigError(said), "sinks.a") == told
 
 
 async def test_events_that_became_unreadable_are_told_as_a_gap_and_gone_past(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from kexport.history import History, UnreadableError
 from kexport.testing.cluster import FakeCluster
+from kexport.testing.faults import Reply
 from tests.liar import Liar, listing
 from tests.story import STREAM, a_client
 
@@ -33,6 +35,26 @@ async def test_a_refusal_is_believed_after_so_many_requests(
         with pytest.raises(UnreadableError):
             await history.version("default/a", fake.revision)
         assert history.requests == asked
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "failed to read one or more widgets from the storage: StorageError: corrupt object, Code: 7",
+        "request to convert CR from an invalid group/version: example.com/v1",
+    ],
+)
+async def test_what_the_server_cannot_decode_is_not_asked_for_again_and_again(
+    fake: FakeCluster, message: str
+) -> None:
+    status = {"kind": "Status", "status": "Failure", "reason": "InternalError", "code": 500}
+    body = msgspec.json.encode({**status, "message": message})
+    fake.script(Reply(status=500, body=body), times=100, path_contains="fieldSelector")
+    async with a_client(fake) as client:
+        history = History(STREAM, client)
+        with pytest.raises(UnreadableError, match=message[-20:]):
+            await history.version("default/a", fake.revision)
+        assert history.requests == 2
 
 
 async def test_retry_after_is_honoured(fake: FakeCluster) -> None:

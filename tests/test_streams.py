@@ -74,6 +74,7 @@ async def test_scenario_15_a_resource_that_was_removed_while_nobody_watched(
     async with Exporter(config(fake, tmp_path), memory) as exporter:
         await exporter.synced()
     fake.delete(definition)
+    deleted_at = fake.revision
     async with Exporter(config(fake, tmp_path), memory) as exporter:
         await exporter.until(lambda events: any(event.change == "gap" for event in events))
     gone = [event for event in memory.events if event.change == "deleted"]
@@ -81,7 +82,26 @@ async def test_scenario_15_a_resource_that_was_removed_while_nobody_watched(
         (name, "resync") for name in "abc"
     ]
     assert {event.attributes.kind for event in gone} == {"Widget"}
-    assert memory.events[-1].data["object"]["deleted"] == 3
+    gap = memory.events[-1].data["object"]
+    assert (gap["deleted"], gap["complete"]) == (3, False)
+    # The gap reaches behind the deletions, which were after all that had been heard of.
+    assert int(gap["from"]) < deleted_at <= int(gap["to"])
+    assert {event.attributes.resourceversion for event in gone} == {gap["to"]}
+
+
+async def test_where_a_resource_went_while_nobody_watched_short_lives_may_be_missing(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
+    memory = Memory()
+    definition = define(fake, "v1")
+    async with Exporter(config(fake, tmp_path), memory) as exporter:
+        await exporter.synced()
+    widget(fake, "short")
+    fake.delete(definition)
+    async with Exporter(config(fake, tmp_path), memory) as exporter:
+        await exporter.until(lambda events: any(event.change == "gap" for event in events))
+    gap = memory.events[-1].data["object"]
+    assert (gap["deleted"], gap["complete"], gap["scanned"]) == (0, False, False)
 
 
 async def test_scenario_27_a_group_that_is_down_is_not_taken_for_one_that_is_gone(
