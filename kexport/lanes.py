@@ -50,7 +50,9 @@ class Lanes:
         """Every sink of the configuration; raises ConfigError before any of them is started."""
         sinks = build_sinks(config.sinks, self._cluster)
         for name, sink in sinks.items():
-            self._start(config.sinks[name], sink, wanted[name], lasting=False)
+            # Where it once worked, what is wrong with one sink now is no reason to keep the others waiting.
+            lasting = self._journal.lane(name).cursor > 0
+            self._start(config.sinks[name], sink, wanted[name], lasting=lasting)
 
     def _start(self, settings: SinkSettings, sink: Sink, wanted: Wanted, *, lasting: bool) -> None:
         name = settings.name

@@ -14,7 +14,7 @@ import pytest
 from kexport.change import StreamKey
 from kexport.config import SinkSettings, parse
 from kexport.delivery import Lane
-from kexport.errors import ConfigError, RejectedError, TransientError, placed
+from kexport.errors import ConfigError, RejectedError, TransientError
 from kexport.event import Event
 from kexport.journal import Journal
 from kexport.sink import Sink
@@ -395,19 +395,6 @@ def poison(sink: Scripted, position: int) -> Any:
                 raise RejectedError("never", written=number)
 
     return script
-
-
-@pytest.mark.parametrize(
-    ("said", "told"),
-    [
-        ("wrong", "sinks.a: wrong"),
-        ("sinks.a: wrong", "sinks.a: wrong"),
-        ("sinks.a.topic: wrong", "sinks.a.topic: wrong"),
-        ("sinks.ab: wrong", "sinks.a: sinks.ab: wrong"),
-    ],
-)
-def test_a_place_is_named_once(said: str, told: str) -> None:
-    assert placed(ConfigError(said), "sinks.a") == told
 
 
 async def test_events_that_became_unreadable_are_told_as_a_gap_and_gone_past(tmp_path: Path) -> None:

@@ -264,26 +264,46 @@ async def test_a_file_that_stays_as_it_is_disturbs_nobody(fake: FakeCluster, set
         assert exporter.engine.stats.reloads == 0
 
 
+class Shut(Sink):
+    """Can never be opened."""
+
+    def __init__(self, _config: SinkConfig, _context: SinkContext) -> None:
+        pass
+
+    async def open(self) -> None:
+        raise ConfigError("no such place")
+
+    async def write(self, events: Any) -> None:
+        raise AssertionError
+
+
 async def test_a_new_sink_that_can_never_work_does_not_end_the_others(
     fake: FakeCluster, setting: Setting
 ) -> None:
     memory = Memory()
-
-    class Shut(Sink):
-        def __init__(self, _config: SinkConfig, _context: SinkContext) -> None:
-            pass
-
-        async def open(self) -> None:
-            raise ConfigError("no such place")
-
-        async def write(self, events: Any) -> None:
-            raise AssertionError
-
     async with Exporter(setting, memory, shut=SinkType("shut", SinkConfig, Shut)) as exporter:
         await exporter.synced()
         setting.document["sinks"]["x"] = {"type": "shut", "retry": RETRY}
         await reloaded(exporter)
-        await eventually(lambda: exporter.engine.stats.lanes["x"].retries > 1)
-        assert "no such place" in exporter.engine.stats.lanes["x"].error
-        configmap(fake, "a")
-        await exporter.until(lambda _events: "a" in names(memory))
+        await _goes_on_beside_x(exporter, fake, memory)
+
+
+async def test_a_sink_that_worked_once_and_never_will_again_does_not_end_the_others_at_a_start(
+    fake: FakeCluster, setting: Setting
+) -> None:
+    memory, shut = Memory(), SinkType("shut", SinkConfig, Shut)
+    setting.document["sinks"]["x"] = {"type": "memory", "retry": RETRY}
+    async with Exporter(setting, memory, shut=shut) as exporter:
+        await exporter.synced()
+        assert exporter.engine.stats.lanes["x"].written
+    setting.document["sinks"]["x"] = {"type": "shut", "retry": RETRY}
+    async with Exporter(setting, memory, shut=shut) as exporter:
+        await _goes_on_beside_x(exporter, fake, memory)
+
+
+async def _goes_on_beside_x(exporter: Exporter, fake: FakeCluster, memory: Memory) -> None:
+    lanes = exporter.engine.stats.lanes
+    await eventually(lambda: "x" in lanes and lanes["x"].retries > 1)
+    assert "no such place" in lanes["x"].error
+    configmap(fake, "a")
+    await exporter.until(lambda _events: "a" in names(memory))
