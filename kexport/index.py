@@ -23,8 +23,8 @@ CREATE TABLE IF NOT EXISTS objects (stream INTEGER NOT NULL, key TEXT NOT NULL, 
 CREATE TABLE IF NOT EXISTS moves (id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, count INTEGER NOT NULL,
                                   data BLOB NOT NULL);
 """
-MOST_MOVES = 16_384
-"""So many wait at most; twice as many would save a sixth more, and hold a commit up twice as long."""
+MOST_MOVES = 32_768
+"""So many wait at most; twice as many would save a tenth more, and hold a commit up twice as long."""
 
 Moves = Mapping[str, Known | None]
 _encode = msgspec.msgpack.Encoder().encode
