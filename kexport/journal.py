@@ -32,7 +32,6 @@ from kexport.telemetry import get_log
 from kexport.tidying import Tidying
 from kexport.waiting import settled
 
-CROWDED_BYTES = 16 << 20  # appended and not yet committed: beyond this the reader waits for the disk
 _log = get_log("journal")
 
 
@@ -47,7 +46,7 @@ class Journal:
         self.served: dict[StreamKey, Resource] = {}
         """How each stream's resource was served when it was last followed."""
         self._cursors = Cursors({})
-        self._pending = Pending()
+        self._pending = Pending(config.max_bytes)
         self._appended = 0  # position of the newest appended event
         self.committed = 0  # position of the newest durable event
         self._recent = Recent(config.memory_bytes)
@@ -155,7 +154,7 @@ class Journal:
     @property
     def crowded(self) -> bool:
         """Whether a reader must wait: the disk is behind, failing, or full."""
-        return self._pending.size >= CROWDED_BYTES or bool(self.failing) or self.full
+        return self._pending.crowded or bool(self.failing) or self.full
 
     @property
     def full(self) -> bool:

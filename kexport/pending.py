@@ -15,6 +15,7 @@ from kexport.places import NO_STATES, Commit, Lane, Position, State
 from kexport.waiting import wait_set
 
 FULL_COMMIT_BYTES = 1 << 20
+CROWDED_BYTES = 16 << 20  # beyond this the reader waits for the disk
 LANE_COMMIT_SECONDS = 0.1  # a cursor that is lost costs repeats only, so it may wait for company
 PLACE_COMMIT_SECONDS = 1.0  # so may a stream's place without events: bookmarks of many streams share a commit
 TICK_SECONDS = 1.0
@@ -32,7 +33,9 @@ class Batch(NamedTuple):
 class Pending:
     """Appends gather here; `take` hands them over whole, `give_back` undoes that."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal_bytes: int) -> None:
+        # A small journal is not to be overrun by what is on its way to it.
+        self._most = min(CROWDED_BYTES, journal_bytes // 4)
         self.size = 0
         """Bytes of the events."""
         self.number = 0
@@ -68,6 +71,11 @@ class Pending:
         self.wake()
         if self.size >= FULL_COMMIT_BYTES:
             self._hurry.set()
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much has gathered that readers must wait."""
+        return self.size >= self._most
 
     @property
     def idle(self) -> bool:

@@ -169,6 +169,18 @@ async def test_a_full_journal_makes_readers_wait_until_a_lane_moved_on(tmp_path:
         assert len(chunks(tmp_path)) <= 1
 
 
+async def test_a_small_journal_is_hardly_overrun_by_who_appends_whenever_there_is_room(
+    tmp_path: Path,
+) -> None:
+    async with running(config(tmp_path, max_bytes=1 << 20)) as journal:
+        while not journal.full:
+            if journal.crowded:
+                await journal.flush()
+            else:
+                journal.append(PODS, events(1, 5, 20_000), {})
+        assert journal.retention.bytes < 1.4 * (1 << 20)
+
+
 async def test_drop_oldest_gives_up_events_and_counts_them_for_the_overrun_lane_alone(tmp_path: Path) -> None:
     settings = config(tmp_path, max_bytes=1 << 20, when_full="drop_oldest", memory_bytes=0)
     async with running(settings, lanes=("slow", "quick")) as journal:

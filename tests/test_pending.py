@@ -43,13 +43,13 @@ async def waits(pending: Pending, until: Callable[[], None]) -> None:
 
 
 async def test_a_change_after_a_pause_is_written_at_once() -> None:
-    pending = Pending()
+    pending = Pending(1 << 30)
     change(pending, 1)
     await gathers(pending)
 
 
 async def test_what_comes_right_behind_a_transaction_waits_for_company() -> None:
-    pending = Pending()
+    pending = Pending(1 << 30)
     change(pending, 1)
     await gathers(pending)
     pending.take(last=0, lanes={})
@@ -59,7 +59,7 @@ async def test_what_comes_right_behind_a_transaction_waits_for_company() -> None
 
 async def test_a_place_alone_waits_until_a_change_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PLACE_COMMIT_SECONDS", HOUR)
-    pending = Pending()
+    pending = Pending(1 << 30)
     bookmark(pending, 1)
     await waits(pending, lambda: change(pending, 2))
     assert pending.take(last=0, lanes={}).commit.positions == {PODS: Position(version="2")}
@@ -67,14 +67,14 @@ async def test_a_place_alone_waits_until_a_change_comes(monkeypatch: pytest.Monk
 
 async def test_a_place_alone_is_written_when_somebody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PLACE_COMMIT_SECONDS", HOUR)
-    pending = Pending()
+    pending = Pending(1 << 30)
     bookmark(pending, 1)
     await waits(pending, pending.hurry)
 
 
 async def test_a_place_alone_is_written_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PLACE_COMMIT_SECONDS", 0.01)
-    pending = Pending()
+    pending = Pending(1 << 30)
     bookmark(pending, 1)
     await gathers(pending)
     assert pending.take(last=0, lanes={}).commit.positions == {PODS: Position(version="1")}
@@ -82,7 +82,7 @@ async def test_a_place_alone_is_written_in_the_end(monkeypatch: pytest.MonkeyPat
 
 async def test_places_go_along_with_a_sinks_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PLACE_COMMIT_SECONDS", HOUR)
-    pending, cursors = Pending(), Cursors({"a": Lane(0)})
+    pending, cursors = Pending(1 << 30), Cursors({"a": Lane(0)})
     cursors.set("a", Lane(1))
     bookmark(pending, 1)
     await gathers(pending, cursors=cursors)
