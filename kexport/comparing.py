@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from kexport import snapshot as snapshots
 from kexport.change import GONE, Known, Origin, is_version
-from kexport.diff import portions
+from kexport.diff import Portion, portions
 from kexport.errors import ApiError
 from kexport.event import Event
 from kexport.history import History, UnreadableError
@@ -61,10 +60,10 @@ class Comparison:
                 stats.snapshots += 1
                 with Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper) as recovery:
                     if recovery.possible and not oldest:
-                        stats.state = "recovering"
-                        await recovery.run()
-                        stats.recovery_requests += recovery.requests
-                    await self._emit(snapshot, resync, recovery, epoch)
+                        resync = await self._recover(recovery, resync, epoch)
+                    resync = await self._tell_recovered(recovery, resync, epoch)
+                    snapshot.rebase(recovery.told)
+                await self._close(snapshot, resync, epoch)
                 objects = snapshot.objects
         stats.synced, stats.error = True, ""
         return objects
@@ -100,14 +99,35 @@ class Comparison:
         await snapshots.take(self._parts.client, snapshot)
         return True
 
-    async def _emit(self, snapshot: Snapshot, resync: Resync, recovery: Recovery, epoch: int) -> None:
-        """Journal the differences in portions; until the last, the comparison stays marked as unfinished."""
-        journal, encoder, trail = self._parts.journal, self._parts.encoder, self._parts.trail
+    async def _recover(self, recovery: Recovery, resync: Resync, epoch: int) -> Resync:
+        """Read back what can be had, and journal it stretch by stretch: a crash begins no earlier again."""
+        journal, stats = self._parts.journal, self._parts.stats
+        stats.state = "recovering"
+
+        async def stretch_read() -> None:
+            nonlocal resync
+            # Reading must not wait for a sink: etcd forgets meanwhile. Until there is room, it is put aside.
+            room = journal.retention.max_bytes - journal.retention.bytes
+            if not journal.crowded and recovery.unread < room:
+                resync = await self._tell_recovered(recovery, resync, epoch)
+
+        await recovery.run(stretch_read)
+        stats.recovery_requests += recovery.requests
+        return resync
+
+    async def _tell_recovered(self, recovery: Recovery, resync: Resync, epoch: int) -> Resync:
+        """Journal what was read back so far; how far that is."""
         resync = msgspec.structs.replace(resync, unscanned=resync.unscanned or not recovery.covered)
-        first = not resync.since
-        snapshot.rebase(recovery.told)
-        inferred = portions(snapshot, encoder, first=first)
-        for portion in chain(recovery.portions(encoder), inferred):
+        resync = await self._tell(recovery.portions(self._parts.encoder), resync, epoch)
+        if recovery.reached:
+            resync = msgspec.structs.replace(resync, upto=recovery.reached)
+            self._parts.journal.append(self._key, (), {}, Position(resync=resync, epoch=epoch))
+        return resync
+
+    async def _tell(self, portions: Iterable[Portion], resync: Resync, epoch: int) -> Resync:
+        """Journal these; the comparison stays marked as unfinished, with how far it has come."""
+        journal, trail, first = self._parts.journal, self._parts.trail, not resync.since
+        for portion in portions:
             marker = None
             if resync.reason != "initial":
                 resync = portion.added_to(resync)
@@ -117,6 +137,13 @@ class Comparison:
             events = self._told(told.events, first=first)
             journal.append(self._key, events, portion.objects, marker, told.states)
             await asyncio.sleep(0)  # other streams' watches must be read meanwhile
+        return resync
+
+    async def _close(self, snapshot: Snapshot, resync: Resync, epoch: int) -> None:
+        """Journal what only the comparison tells, and its end."""
+        journal = self._parts.journal
+        inferred = portions(snapshot, self._parts.encoder, first=not resync.since)
+        resync = await self._tell(inferred, resync, epoch)
         end = Position(version=snapshot.version, epoch=epoch)
         journal.append(self._key, self._closing(snapshot, resync), {}, end)
         self._parts.stats.version, self._parts.stats.heard = snapshot.version, time.monotonic()

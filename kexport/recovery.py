@@ -2,12 +2,13 @@
 
 A comparison knows two ends: what the index knew, and what a listing found. Between them a gap is read
 stretch by stretch, the oldest first, since etcd forgets that first; what is read is put aside on disk.
-What can't be had is left to the comparison, object by object. All is read before anything is told.
+What can't be had is left to the comparison, object by object. Each stretch may be told before the next is
+read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -34,7 +35,7 @@ READABLE = frozenset({"expired", "unreadable"})
 
 
 class Recovery:
-    """Fill it with `run`, then journal `portions`, after which the index stands as `told` says."""
+    """Fill it with `run`, and journal its `portions`, after which the index stands as `told` says."""
 
     def __init__(
         self, snapshot: Snapshot, known: dict[str, Known], resync: Resync, *, client: Client, shaper: Shaper
@@ -53,6 +54,10 @@ class Recovery:
         """The objects of which something is told, and what the index knows of them afterwards."""
         self.covered = snapshot.version == resync.upto
         """Whether each version is explained, and each object recovered: then nothing can be overlooked."""
+        self.reached = ""
+        """The version up to which history was read; "" before the first stretch."""
+        self.unread = 0
+        """Bytes of what was put aside and not taken out by `portions` yet."""
 
     def __enter__(self) -> Self:
         return self
@@ -75,8 +80,11 @@ class Recovery:
         """The objects of which all is told, up to the listing."""
         return set(self.told) - set(self._refused)
 
-    async def run(self) -> None:
-        """Read back whatever can be had. Never fails: what can't be had is left out of `told`."""
+    async def run(self, stretch_read: Callable[[], Awaitable[None]]) -> None:
+        """Read back whatever can be had; what can't is left out of `told`, and is no failure.
+
+        `stretch_read` comes after each stretch, and may journal the `portions` so far.
+        """
         self._since, self._ends = int(self._resync.since), int(self._snapshot.version)
         stream, config = self._snapshot.stream, self._client.config
         self._history = history = History(stream, self._client)
@@ -88,7 +96,7 @@ class Recovery:
                 history, self._explained, length=self._ends - first,
                 objects=max(self._snapshot.objects, len(self._known)), most=config.recover_scan_revisions,
             )  # fmt: skip
-            self.covered = await self._read(first)
+            await self._read(first, stretch_read)
         self.requests = history.requests
         _log.info(
             "history was read back", stream=stream.key, changes=self.changes,
@@ -98,7 +106,7 @@ class Recovery:
         )  # fmt: skip
 
     def portions(self, encoder: Encoder) -> Iterator[Portion]:
-        """The changes in the order in which they happened, in portions that fit one commit."""
+        """The changes in the order in which they happened, in portions that fit one commit; each once."""
         observed = now()
         changes = iter(self._staging)
         while some := list(islice(changes, PORTION)):
@@ -109,14 +117,16 @@ class Recovery:
             index = {each.metadata.key: _known_after(each) for each in some}
             upto = some[-1].metadata.resourceVersion
             yield Portion(events, index, recovered=len(some), upto=upto)
+        self._staging.clear()
+        self.unread = 0
 
     # -- stretch by stretch -------------------------------------------------------------------------------
 
-    async def _read(self, at: int) -> bool:
-        """All stretches from here to the end; whether nothing can have been overlooked."""
+    async def _read(self, at: int, stretch_read: Callable[[], Awaitable[None]]) -> None:
+        """All stretches from here to the end."""
         before, odd = await self._beginning(at)
         state: State = self._known  # what was there, as far as this recovery has read
-        complete = True
+        self.covered = True
         while at < self._ends:
             high = self._scan.until(at, self._ends)
             steps, after = await self._sampled(before, at, high)
@@ -130,10 +140,10 @@ class Recovery:
             )  # fmt: skip
             await chapter.run(objects)
             self._put_aside(chapter)
-            complete = complete and chapter.complete and not self._refused
+            self.covered = self.covered and chapter.complete and not self._refused
             odd, before, at = {}, after, high
-            state = after or {}
-        return complete
+            state, self.reached = after or {}, str(high)
+            await stretch_read()
 
     async def _beginning(self, at: int) -> tuple[State | None, dict[str, list[Step]]]:
         """What was there as the gap began, and how that differs from the index after an earlier try."""
@@ -168,6 +178,7 @@ class Recovery:
         told = [each for each in chapter.changes if each.metadata.key not in self._refused]
         for each in told:
             self._staging.append(each, len(each.object))
+            self.unread += len(each.object)
         self.changes += len(told)
         self.told |= {each.metadata.key: _known_after(each) for each in told}
 

@@ -107,8 +107,12 @@ async def recovering(
             await snapshots.take(client, snapshot, at=str(fake.revision))
             with Recovery(snapshot, known, resync, client=client, shaper=SHAPER) as recovery:
                 assert recovery.possible
-                await recovery.run()
+                await recovery.run(_to_the_end)
                 yield recovery, snapshot
+
+
+async def _to_the_end() -> None:
+    """Between two stretches nothing is told."""
 
 
 async def recovered(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kexport.change import Known
+from kexport.chapter import Chapter
 from kexport.encoder import Encoder
 from kexport.recovery import Recovery
 from kexport.testing.cluster import FakeCluster
@@ -65,6 +66,41 @@ async def test_a_comparison_that_breaks_off_between_portions_repeats_and_loses_n
     ]
     assert next(breaks, None) is None
     assert (said["recovered"], said["complete"]) == (40, True)
+
+
+async def test_a_recovery_that_breaks_off_goes_on_behind_the_stretches_that_are_read(
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who is killed every few seconds reads the same again until etcd has forgotten it."""
+    monkeypatch.setattr("kexport.scan.STRETCH", 32)
+    monkeypatch.setattr("kexport.scan.APART", 4)
+    text, memory, story = configured(fake, tmp_path), Memory(), Story(fake, seed=3)
+    story.go_on(20)
+    async with Exporter(text, memory) as exporter:
+        await exporter.synced()
+    start = len(story.all)
+    read: list[int | None] = []  # where stretches begin; None for one that broke off
+    story.go_on(200)
+    await fake.restart()
+    run = Chapter.run
+
+    async def breaking(self: Chapter, objects: Any) -> None:
+        if len(read) in {1, 2, 4}:
+            read.append(None)
+            raise OSError("the power failed")
+        await run(self, objects)
+        read.append(self._begins)
+
+    monkeypatch.setattr(Chapter, "run", breaking)
+    events, said = await after_gap(text, memory)
+    changes = [e for e in events if ".object." in e.type]
+    assert [(e.change, e.subject, int(e.attributes.resourceversion)) for e in changes] == [
+        (each.change, each.key, each.version) for each in story.all[start:]
+    ]
+    assert (said["recovered"], said["complete"]) == (200, True)
+    begun = [each for each in read if each]
+    assert len(begun) + 3 == len(read) > 7
+    assert begun == sorted(set(begun)), "a stretch was read twice"
 
 
 async def test_what_was_overlooked_before_a_crash_stays_overlooked(
