@@ -43,7 +43,7 @@ test: setup
 
 live: setup
 	$(BIN)/python -m tests.testbed
-	$(BIN)/python -m pytest tests/live -q --timeout=1800 -n $(LIVE_WORKERS) --dist=loadfile
+	$(BIN)/python -m pytest tests/live -q --timeout=1800 -n $(LIVE_WORKERS) --dist=loadfile --no-loadscope-reorder
 
 chaos: setup
 	$(BIN)/python -m tests.testbed
