@@ -64,13 +64,14 @@ class Index:
             last: dict[str, Known | None] = {}
             for moves in self._moves(stream):
                 last |= moves
+            keys = sorted(last)
             self._db.executemany(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?)",
-                sorted((stream, key, known.uid, known.version) for key, known in last.items() if known),
+                ((stream, key, known.uid, known.version) for key in keys if (known := last[key])),
             )
             self._db.executemany(
                 "DELETE FROM objects WHERE stream = ? AND key = ?",
-                sorted((stream, key) for key, known in last.items() if not known),
+                ((stream, key) for key in keys if not last[key]),
             )
         self._db.execute("DELETE FROM moves")
 
