@@ -1,7 +1,9 @@
 """A wall clock of kexport's own that can be set forth and back, while the machine's goes on.
 
 A small library before the C library's (LD_PRELOAD) adds to each reading of the wall clock what a file says;
-the monotonic clock stays as it is, as when a clock is really set. Without a C compiler there are no jumps.
+the monotonic clock stays as it is, as when a clock is really set. The kernel knows nothing of it, so who
+waits until a moment of this clock (with C11's cnd_timedwait, as the Kafka client's threads do) waits until
+the machine's moment instead. Without a C compiler there are no jumps.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ _SOURCE = r"""
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <dlfcn.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,6 +48,14 @@ int gettimeofday(struct timeval *restrict now, void *restrict zone) {
     return answer;
 }
 
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict lock, const struct timespec *restrict until) {
+    static int (*wait)(cnd_t *, mtx_t *, const struct timespec *);
+    if (!wait) wait = (int (*)(cnd_t *, mtx_t *, const struct timespec *)) dlsym(RTLD_NEXT, "cnd_timedwait");
+    struct timespec moment = *until;
+    if (ahead) moment.tv_sec -= *ahead;
+    return wait(condition, lock, &moment);
+}
+
 time_t time(time_t *place) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
@@ -65,7 +77,7 @@ class Clock:
         source, self._library, self._file = folder / "clock.c", folder / "clock.so", folder / "ahead"
         source.write_text(_SOURCE)
         self.jump(0)
-        compiler = ["cc", "-O1", "-shared", "-fPIC", "-o", str(self._library), str(source)]
+        compiler = ["cc", "-O1", "-shared", "-fPIC", "-o", str(self._library), str(source), "-ldl"]
         subprocess.run(compiler, check=True, capture_output=True, timeout=60)
 
     def command(self, program: list[str]) -> list[str]:

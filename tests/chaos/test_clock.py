@@ -17,6 +17,15 @@ for _ in sys.stdin:
     print(time.time(), datetime.datetime.now().timestamp(), time.monotonic(), flush=True)
 """
 
+WAITS = """
+import ctypes, time
+library = ctypes.CDLL(None)
+condition, lock = ctypes.create_string_buffer(64), ctypes.create_string_buffer(64)
+library.cnd_init(condition), library.mtx_init(lock, 0), library.mtx_lock(lock)
+until = time.time() + 0.05
+library.cnd_timedwait(condition, lock, (ctypes.c_long * 2)(int(until), int(until % 1 * 1e9)))
+"""
+
 
 @pytest.mark.skipif(not can_compile(), reason="needs a C compiler; without one the chaos run has no jumps")
 def test_the_wall_clock_jumps_forth_and_back_and_the_monotonic_one_does_not(tmp_path: Path):
@@ -35,3 +44,10 @@ def test_the_wall_clock_jumps_forth_and_back_and_the_monotonic_one_does_not(tmp_
             assert monotonic == pytest.approx(time.monotonic(), abs=60)
         child.stdin.close()
         assert child.wait(20) == 0
+
+
+@pytest.mark.skipif(not can_compile(), reason="needs a C compiler; without one the chaos run has no jumps")
+def test_who_waits_until_a_moment_of_this_clock_waits_no_longer_by_it(tmp_path: Path):
+    clock = Clock(tmp_path / "clock")
+    clock.jump(600)
+    subprocess.run(clock.command([sys.executable, "-c", WAITS]), timeout=60, check=True)
