@@ -75,6 +75,7 @@ class Intake:
         """
         events: list[Event] = []
         index: dict[str, Known | None] = {}
+        taken: set[tuple[str, Metadata]] = set()
         observed = now()
         version = ""
         try:
@@ -89,15 +90,16 @@ class Intake:
                 metadata = decode_metadata(item.object)
                 self._note(metadata.resourceVersion, deletes=item.type == "DELETED")
                 said = (item.type, metadata)
-                if self._stream.wants(metadata.namespace) and not self._repeated(said):
+                if self._stream.wants(metadata.namespace) and said not in taken and not self._repeated(said):
                     self._change(_CHANGES[item.type], metadata, item.object, observed, events, index)
-                    self._remember(said)
+                    taken.add(said)
                 version = metadata.resourceVersion
         finally:
             if version:
                 told = self._parts.trail.told(events, index) if self._parts.trail else Told(events)
                 position = self._position(version)
                 self._parts.journal.append(self._stream.key, told.events, index, position, told.states)
+                self._remember(taken)  # not before: what a bug kept from the journal comes again, and is new
                 stats = self._parts.stats
                 stats.changes += len(told.events)
                 stats.version, stats.heard, stats.error = version, time.monotonic(), ""
@@ -133,10 +135,10 @@ class Intake:
             self._floor, self._last, self._open_group = self._last, version, False
         self._open_group |= deletes
 
-    def _remember(self, said: tuple[str, Metadata]) -> None:
+    def _remember(self, taken: set[tuple[str, Metadata]]) -> None:
         if len(self._recent) >= RECENT:
             self._before, self._recent = self._recent, set()
-        self._recent.add(said)
+        self._recent |= taken
 
     def _repeated(self, said: tuple[str, Metadata]) -> bool:
         """Whether the journal has this already: just taken, or of a cut group and gone from the index."""

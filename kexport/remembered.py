@@ -38,18 +38,15 @@ class Remembered:
 
     async def fetch(self, stream: StreamKey, keys: Iterable[str]) -> None:
         """See to it that `get` knows of these objects."""
-        missing = []
-        for key in dict.fromkeys(keys):
-            if entry := self._entries.pop((stream, key), None):
-                self._entries[stream, key] = entry
-            else:
-                missing.append(key)
-        if not missing:
-            return
-        found = await self._stored.read(stream, missing)
-        self._shrink()
-        for key in missing:
-            self._set(stream, key, _Entry(found.get(key), 0))
+        wanted = dict.fromkeys(keys)
+        # While some are read another stream may let go of others.
+        while missing := [key for key in wanted if (stream, key) not in self._entries]:
+            found = await self._stored.read(stream, missing)
+            for key in missing:
+                self._set(stream, key, _Entry(found.get(key), 0))
+        for key in wanted:
+            self._entries[stream, key] = self._entries.pop((stream, key))
+        self._shrink(len(wanted))
 
     def get(self, stream: StreamKey, key: str) -> State | None:
         """The object's last told state; None when there is none. Raises KeyError for one not fetched."""
@@ -70,9 +67,10 @@ class Remembered:
         self._entries[stream, key] = entry
         self._size += entry.size
 
-    def _shrink(self) -> None:
+    def _shrink(self, kept: int) -> None:
+        """Let go of what was used longest ago, but not of the last ones."""
         durable = self._stored.durable
-        while self._size > self._max:
+        while self._size > self._max and len(self._entries) > kept:
             place, entry = next(iter(self._entries.items()))
             if entry.number > durable:
                 return  # soon

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import sqlite3
@@ -13,7 +14,9 @@ from typing import Any
 import jsonpatch
 import pytest
 
+from kexport.change import StreamKey
 from kexport.errors import ConfigError
+from kexport.places import State
 from kexport.remembered import Remembered
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory, toml
@@ -288,6 +291,29 @@ async def test_little_memory_is_enough(
             await asyncio.sleep(0)
         await end_of(exporter, story)
     assert judge(memory) > 100
+
+
+async def test_what_a_bug_kept_from_the_journal_is_told_when_it_comes_again(
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, story = Memory(), Story(fake, seed=8)
+    asked, get = itertools.count(), Remembered.get
+
+    def failing(self: Remembered, stream: StreamKey, key: str) -> State | None:
+        if next(asked) in {5, 20, 21}:
+            raise KeyError(key)
+        return get(self, stream, key)
+
+    monkeypatch.setattr(Remembered, "get", failing)
+    async with Exporter(configured(fake, tmp_path), memory) as exporter:
+        await exporter.synced()
+        for _ in range(20):
+            story.go_on(5)
+            await asyncio.sleep(0)
+        await end_of(exporter, story)
+    assert next(asked) > 21
+    told = [int(event.attributes.resourceversion) for event in memory.events if ".object." in event.type]
+    assert told == [each.version for each in story.all]
 
 
 async def test_a_damaged_state_costs_a_diff_and_nothing_else(fake: FakeCluster, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
@@ -103,9 +104,12 @@ async def test_a_file_truncated_by_somebody_is_continued(path: Path) -> None:
 
 
 async def test_a_second_writer_is_refused_and_changes_nothing(path: Path) -> None:
+    temporary = path.with_name("events.20260101T000000Z-00000001.jsonl.gz.tmp")
+    temporary.touch()
     async with opened(path, rotate_bytes=1) as sink:
         await sink.write(events(1, 1))
-        temporary = path.with_name("events.20260101T000000Z-00000001.jsonl.gz.tmp")
+        while temporary.exists():  # the first one tidies up beside its writes
+            await asyncio.sleep(0.001)
         temporary.touch()
         other = build(path, rotate_bytes=1)
         with pytest.raises(ConfigError, match=re.escape(str(path))):
