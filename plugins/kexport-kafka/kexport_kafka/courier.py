@@ -173,15 +173,9 @@ class Courier:
         """All of it; at first a few at a time, until each topic has taken some.
 
         A broker that has just been given a topic refuses records, and of a new client's requests that are
-        under way to it together it might take only the later ones. Gives what `_one_by_one` does.
+        under way to it together it might take only the later ones. Gives what `_in_parts` does.
         """
-        first = 0
-        while True:
-            count = self._at_once(records, first)
-            batch = self._send(records[first : first + count], first, abandoned)
-            first += batch.written
-            if batch.written < count or first == len(records) or abandoned():
-                return batch, first
+        return self._in_parts(records, 0, lambda first: self._at_once(records, first), abandoned)
 
     def _at_once(self, records: Sequence[Sequence[Record]], first: int) -> int:
         """How many events from `first` on may go together."""
@@ -197,15 +191,26 @@ class Courier:
     def _one_by_one(
         self, records: Sequence[Sequence[Record]], first: int, abandoned: Callable[[], bool]
     ) -> tuple[Batch, int]:
-        """Find out which event it is; gives the last batch of one, and the number of its event or behind."""
+        """Find out which event it is; gives what `_in_parts` does."""
         self._reports.warning(
             "brokers refuse a whole request, its events go one by one: lower properties.'batch.size'",
             kind="request refused",
         )
+        return self._in_parts(records, first, lambda _first: 1, abandoned)
+
+    def _in_parts(
+        self,
+        records: Sequence[Sequence[Record]],
+        first: int,
+        at_once: Callable[[int], int],
+        abandoned: Callable[[], bool],
+    ) -> tuple[Batch, int]:
+        """Up to a failure; gives the last batch, and the number of the event that it ended before."""
         while True:
-            batch = self._send(records[first : first + 1], first, abandoned)
+            count = at_once(first)
+            batch = self._send(records[first : first + count], first, abandoned)
             first += batch.written
-            if not batch.written or first == len(records) or abandoned():
+            if batch.written < count or first == len(records) or abandoned():
                 return batch, first
 
     def _send(self, records: Sequence[Sequence[Record]], first: int, abandoned: Callable[[], bool]) -> Batch:

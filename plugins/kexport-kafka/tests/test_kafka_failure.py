@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
-from kexport_kafka.courier import Courier
 from kexport_kafka.reports import Reports
 from kexport_kafka.sink import KafkaSink
 
@@ -20,7 +19,6 @@ from .kafka_arrangement import TOPIC, build, by_key, context, events, keys_of, n
 from .mock_kafka import MockKafka
 
 NO_PERMISSION_ON_CLUSTER, INIT_PRODUCER_ID = 31, 22
-NOT_LEADER = 6
 UNKNOWN_TOPIC, NO_PERMISSION, TOO_LARGE, OUT_OF_ORDER, INVALID_RECORD = 3, 29, 10, 45, 87
 IMPATIENT: dict[str, str | int] = {"message.timeout.ms": 1_500, "reconnect.backoff.max.ms": 200}
 NOBODY = "127.0.0.1:1"
@@ -128,39 +126,6 @@ async def test_a_closed_sink_may_be_opened_again(kafka: MockKafka) -> None:
         await sink.write(events(first, first + 2))
         await sink.close()
     assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 6))
-
-
-# The brokers begin in the middle ----------------------------------------------------------------------
-
-# A broker that leads a partition since just now refuses the first request, and takes what is under way behind
-# it: of a producer that it doesn't know any sequence number will do. librdkafka then says both are stored.
-
-
-HASTY: dict[str, str | int] = {"batch.size": 1_000, "linger.ms": 0}  # many requests under way
-
-
-async def test_a_success_that_is_only_concluded_is_none(
-    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Courier, "_at_once", lambda _, records, first: len(records) - first)
-    kafka.make_topic(TOPIC)
-    async with opened(kafka.bootstrap, properties=HASTY) as sink:
-        kafka.answer_after(50)
-        kafka.fail(NOT_LEADER)
-        with pytest.raises(TransientError, match="without an offset") as failed:
-            await sink.write(events(1, 40))
-        assert failed.value.written == 0
-        await sink.write(events(1, 40))
-    assert {number(record) for record in kafka.records(TOPIC)} == set(range(1, 41))
-
-
-async def test_to_a_new_topic_no_two_requests_are_under_way_together(kafka: MockKafka) -> None:
-    kafka.make_topic(TOPIC)
-    async with opened(kafka.bootstrap, properties=HASTY) as sink:
-        kafka.answer_after(50)
-        kafka.fail(NOT_LEADER)
-        await sink.write(events(1, 40))
-    assert [number(record) for record in kafka.records(TOPIC)] == list(range(1, 41))
 
 
 # The brokers refuse ----------------------------------------------------------------------------------
