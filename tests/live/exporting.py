@@ -24,9 +24,11 @@ class Process:
         self.config.write_text(toml_of(document), encoding="utf-8")
         self.log = directory / "kexport.log"
         self._child: subprocess.Popen[bytes] | None = None
+        self._started_at = 0
 
     def start(self) -> None:
         with self.log.open("ab") as log:
+            self._started_at = log.tell()
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "kexport", "run", "-c", str(self.config)], stdout=log, stderr=log
             )
@@ -39,8 +41,9 @@ class Process:
         self._child.wait()
 
     def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """SIGTERM, once it is up, for Python itself ends otherwise than kexport does; the exit code."""
         assert self._child
+        wait_until(lambda: self._is_up() or self._has_ended(), seconds=30, what=f"it starts\n{self.tail()}")
         self._child.send_signal(signal.SIGTERM)
         return self._child.wait(60)
 
@@ -49,6 +52,12 @@ class Process:
         if self._child and self._child.poll() is None:
             self._child.kill()
             self._child.wait()
+
+    def _is_up(self) -> bool:
+        return b"exporting" in self.log.read_bytes()[self._started_at :]
+
+    def _has_ended(self) -> bool:
+        return self._child is None or self._child.poll() is not None
 
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-3000:]

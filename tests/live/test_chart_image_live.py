@@ -73,6 +73,14 @@ def test_what_is_built_anew_is_the_same_to_the_last_byte(image: Image, tmp_path:
     print(f"\n── image: all {len(first)} files the same when built anew, in {again.build_seconds:.0f} s")
 
 
+def test_a_full_storage_is_not_cleared_under_a_container_in_use(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.testbed.image._MOST_IMAGES", 0)
+    Image().build()
+    assert (container.root / SBOM.lstrip("/")).is_file()
+
+
 def contents(image: Image) -> dict[str, tuple[int, int, str]]:
     """Mode, owner and content of everything in the image."""
     container = image.mount()

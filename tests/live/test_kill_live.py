@@ -11,18 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.live.exporting import Process, Topics, file_lines, wait_until
-from tests.live.truth import History, RawWatch, judge
+from tests.live.truth import PATHS, Verdict, Witness, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster, Kafka
 
 KILLS = 26
 CHANGES = 5200
-PATHS = {
-    "configmaps": "/api/v1/namespaces/{}/configmaps",
-    "pods": "/api/v1/namespaces/{}/pods",
-    "deployments.apps": "/apis/apps/v1/namespaces/{}/deployments",
-    "widgets.example.com": "/apis/example.com/v1/namespaces/{}/widgets",
-}
 
 
 @pytest.fixture
@@ -58,36 +52,34 @@ def test_nothing_is_lost_or_out_of_order_over_many_kills(
     writer = Writer(cluster.api, name, changes=CHANGES, per_second=90, seed=seed)
     writer.prepare()
     writer.wait_until_quiet()
-    watches = [RawWatch(cluster.api, resource, path.format(name)) for resource, path in PATHS.items()]
     topics = Topics(kafka.bootstrap, name)
-    process.start()
-    wait_until(
-        lambda: sum(b"stream.synced" in line for line in file_lines(tmp_path / "changes.jsonl")) == 4,
-        seconds=30,
-        what="the four streams are synced",
-    )
-    writer.start()
-    kills = _kill_often(process, writer, random.Random(seed))
-    writer.finish()
-    writer.wait_until_quiet()
-    truth: History = {thing: versions for watch in watches for thing, versions in watch.history.items()}
-    snapshot = {"snapshot"}  # what there was before the raw watches began
+    with Witness(cluster.api, name) as witness:
+        process.start()
+        wait_until(
+            lambda: sum(b"stream.synced" in line for line in file_lines(tmp_path / "changes.jsonl")) == 4,
+            seconds=30,
+            what="the four streams are synced",
+        )
+        writer.start()
+        kills = _kill_often(process, writer, random.Random(seed))
+        writer.finish()
+        writer.wait_until_quiet()
+        truth = witness.history()
 
-    def verdicts() -> list[tuple[str, object]]:
+    def verdicts() -> dict[str, Verdict]:
         held = {"file": file_lines(tmp_path / "changes.jsonl"), "kafka": topics.read()}
-        return [(sink, judge(lines, truth, skip=tuple(snapshot))) for sink, lines in held.items()]
+        # The first listing tells what there was before the witness began.
+        return {sink: judge(lines, truth, skip=("snapshot",)) for sink, lines in held.items()}
 
     wait_until(
-        lambda: not any(verdict.lost for _, verdict in verdicts()),  # type: ignore[attr-defined]
+        lambda: not any(verdict.lost for verdict in verdicts().values()),
         seconds=60,
-        what=f"everything arrives: {[str(verdict) for _, verdict in verdicts()]}\n{process.tail()}",
+        what=f"everything arrives\n{process.tail()}",
     )
     assert process.stop() == 0
-    for watch in watches:
-        watch.close()
-    for sink, verdict in verdicts():
+    for sink, verdict in verdicts().items():
         print(f"{sink}: {kills} kills; {verdict}")
-        assert verdict.flawless, verdict  # type: ignore[attr-defined]
+        assert verdict.flawless, verdict
     topics.close()
     assert writer.made >= 5000
     assert kills >= 25

@@ -12,17 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.live.exporting import Process, file_lines, wait_until
-from tests.live.truth import History, RawWatch, judge
+from tests.live.truth import PATHS, Witness, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster, Collector, NotBuiltError
 
 OUTAGE_SECONDS = 5.0
-PATHS = {
-    "configmaps": "/api/v1/namespaces/{}/configmaps",
-    "pods": "/api/v1/namespaces/{}/pods",
-    "deployments.apps": "/apis/apps/v1/namespaces/{}/deployments",
-    "widgets.example.com": "/apis/example.com/v1/namespaces/{}/widgets",
-}
 
 
 @pytest.fixture
@@ -72,56 +66,42 @@ def test_nothing_is_lost_over_kills_and_a_collector_that_is_away(
     writer = Writer(cluster.api, name, changes=changes, per_second=60, seed=seed)
     writer.prepare()
     writer.wait_until_quiet()
-    watches = [RawWatch(cluster.api, resource, path.format(name)) for resource, path in PATHS.items()]
-    process.start()
-    wait_until(
-        lambda: sum(b"stream.synced" in body for body in bodies(collector)) == len(PATHS),
-        seconds=30,
-        what="the four streams are synced",
-    )
-    writer.start()
-    logged = disturb(process, collector, random.Random(seed), kills=kills)
-    writer.finish()
-    writer.wait_until_quiet()
-    truth: History = {thing: versions for watch in watches for thing, versions in watch.history.items()}
+    with Witness(cluster.api, name) as witness:
+        process.start()
+        wait_until(
+            lambda: sum(b"stream.synced" in body for body in bodies(collector)) == len(PATHS),
+            seconds=30,
+            what="the four streams are synced",
+        )
+        writer.start()
+        disturb(process, collector, random.Random(seed), kills=kills)
+        writer.finish()
+        writer.wait_until_quiet()
+        truth = witness.history()
     wait_until(
         lambda: not judge(bodies(collector), truth, skip=("snapshot",)).lost,
         seconds=30,
         what=f"everything arrives\n{process.tail()}",
     )
-    # All may have arrived before the last one of them came up, and a SIGTERM so early simply ends it.
-    wait_until(
-        lambda: b"exporting" in process.log.read_bytes()[logged:],
-        seconds=30,
-        what=f"the last start is through\n{process.tail()}",
-    )
     assert process.stop() == 0
-    for watch in watches:
-        watch.close()
     verdict = judge(bodies(collector), truth, skip=("snapshot",))
     print(f"otlp, {protocol}: {kills} kills, {OUTAGE_SECONDS:g} s without the Collector; {verdict}")
     assert verdict.flawless, verdict
     assert writer.made >= changes
 
 
-def disturb(process: Process, collector: Collector, chance: random.Random, *, kills: int) -> int:
-    """Half of the kills while the Collector is up, one within its outage, the others behind it.
-
-    Gives the length that the log had before the last start.
-    """
-    logged = 0
+def disturb(process: Process, collector: Collector, chance: random.Random, *, kills: int) -> None:
+    """Half of the kills while the Collector is up, one within its outage, the others behind it."""
     for kill in range(kills):
         time.sleep(chance.uniform(0.5, 2.5))
         if kill == kills // 2:
             collector.stop()
             time.sleep(OUTAGE_SECONDS / 2)
         process.kill()
-        logged = process.log.stat().st_size
         process.start()
         if kill == kills // 2:
             time.sleep(OUTAGE_SECONDS / 2)
             collector.start()
-    return logged
 
 
 def bodies(collector: Collector) -> list[bytes]:

@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,12 @@ from kexport.telemetry import get_log
 from kexport.testing import make_event
 from tests.exporter import toml_of
 from tests.live.exporting import Process, wait_until
-from tests.live.truth import RawWatch, judge
+from tests.live.truth import PATHS, Witness, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster, NotBuiltError, S3Server
 
 CHANGES = 1000
 OUTAGE_SECONDS = 5
-PATHS = {
-    "configmaps": "/api/v1/namespaces/{}/configmaps",
-    "pods": "/api/v1/namespaces/{}/pods",
-    "deployments.apps": "/apis/apps/v1/namespaces/{}/deployments",
-    "widgets.example.com": "/apis/example.com/v1/namespaces/{}/widgets",
-}
 
 
 @pytest.fixture
@@ -130,9 +125,14 @@ def test_nothing_is_lost_or_out_of_order_over_kills_and_an_outage(
     writer = Writer(cluster.api, name, changes=CHANGES, per_second=45, seed=seed)
     writer.prepare()
     writer.wait_until_quiet()
-    watches = [RawWatch(cluster.api, resource, path.format(name)) for resource, path in PATHS.items()]
-    process.start()
-    try:
+
+    def held() -> dict[str, list[bytes]]:
+        return {"lines": reader.lines("lines"), "table": reader.rows("table")}
+
+    with ExitStack() as stack:
+        stack.callback(process.end)
+        witness = stack.enter_context(Witness(cluster.api, name))
+        process.start()
         wait_until(
             lambda: sum(b"stream.synced" in line for line in reader.lines("lines")) == len(PATHS),
             seconds=30,
@@ -142,21 +142,13 @@ def test_nothing_is_lost_or_out_of_order_over_kills_and_an_outage(
         kills = _trouble(process, s3, writer, random.Random(seed))
         writer.finish()
         writer.wait_until_quiet()
-        truth = {thing: versions for watch in watches for thing, versions in watch.history.items()}
-
-        def held() -> dict[str, list[bytes]]:
-            return {"lines": reader.lines("lines"), "table": reader.rows("table")}
-
+        truth = witness.history()
         wait_until(
             lambda: not any(judge(lines, truth).lost for lines in held().values()),
             seconds=30,
             what=f"everything arrives\n{process.tail()}",
         )
         assert process.stop() == 0
-    finally:
-        process.end()
-        for watch in watches:
-            watch.close()
     for folder, lines in held().items():
         verdict = judge(lines, truth, skip=("snapshot",))
         objects = len(reader.names(folder))

@@ -18,7 +18,7 @@ from tests.live.delays import Phase, first_seen, table, within
 from tests.live.exporting import Process, wait_until
 from tests.live.far_end import FarEnd
 from tests.live.far_ends import Folder, Lake, Records, Topics
-from tests.live.truth import History, RawWatch, Verdict, judge
+from tests.live.truth import PATHS, History, Verdict, Witness, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster, Collector, Kafka, NotBuiltError, S3Server
 
@@ -27,22 +27,17 @@ STEADY_PER_SECOND = 50
 OUTAGE_SECONDS = float(os.environ.get("KEXPORT_LIVE_OUTAGE_SECONDS", "60"))
 UNDISTURBED_SECONDS = 5.0
 """The other sinks have each change so soon; what is made so long before an outage's end, before that end."""
-PATHS = {
-    "configmaps": "/api/v1/namespaces/{}/configmaps",
-    "pods": "/api/v1/namespaces/{}/pods",
-    "deployments.apps": "/apis/apps/v1/namespaces/{}/deployments",
-    "widgets.example.com": "/apis/example.com/v1/namespaces/{}/widgets",
-}
 
 
 class Export:
-    """kexport from a namespace to all far ends, and witnesses of what happens in that namespace."""
+    """kexport from a namespace to all far ends, and a witness of what happens in that namespace."""
 
     def __init__(self, folder: Path, cluster: Cluster, name: str, far_ends: Sequence[FarEnd]) -> None:
         self.cluster = cluster
         self.name = name
         self.far_ends = far_ends
-        self._watches: list[RawWatch] = []
+        self._witness: Witness | None = None
+        self._closing = ExitStack()
         self.process = Process(
             folder,
             {
@@ -56,8 +51,7 @@ class Export:
 
     def begin(self) -> None:
         """Return when every sink has the first listing of every stream."""
-        api = self.cluster.api
-        self._watches = [RawWatch(api, resource, path.format(self.name)) for resource, path in PATHS.items()]
+        self._witness = self._closing.enter_context(Witness(self.cluster.api, self.name))
         self.process.start()
         for far_end in self.far_ends:
             if isinstance(far_end, Topics):
@@ -66,7 +60,8 @@ class Export:
         wait_until(lambda: all(map(_synced, self.far_ends)), seconds=60, what=f"sync\n{self.process.tail()}")
 
     def truth(self) -> History:
-        return {thing: list(each) for watch in self._watches for thing, each in watch.history.items()}
+        assert self._witness
+        return self._witness.history()
 
     def mark(self, name: str) -> bytes:
         """Make an object of this name; what to look for in its event."""
@@ -76,7 +71,7 @@ class Export:
         return f'"subject":"{self.name}/{name}"'.encode()
 
     def wait_for(self, mark: bytes, far_ends: Sequence[FarEnd], *, seconds: float) -> None:
-        """Until all these have it, and so all that was observed before it."""
+        """Until all these have it."""
         began = time.monotonic()
         for far_end in far_ends:
             wait_until(
@@ -85,10 +80,18 @@ class Export:
                 what=f"{mark!r} arrives in {far_end.sink}\n{self.process.tail()}",
             )
 
+    def wait_for_all(self, name: str) -> None:
+        """Until every sink has all that was observed before this.
+
+        The objects of one S3 batch are stored side by side, so the first mark may be there before the rest
+        of its batch. The second is made when the first is there: its batch comes behind all of that one.
+        """
+        for mark in (f"{name}-1", f"{name}-2"):
+            self.wait_for(self.mark(mark), self.far_ends, seconds=60)
+
     def close(self) -> None:
         self.process.end()
-        for watch in self._watches:
-            watch.close()
+        self._closing.close()
         for far_end in self.far_ends:
             far_end.close()
 
@@ -129,7 +132,7 @@ def test_four_sinks_get_the_same_and_none_feels_that_another_is_away(export: Exp
         phases.append(_with_all(export))
         phases += [_without(export, far_end) for far_end in export.far_ends]
     steady.wait_until_quiet()
-    export.wait_for(export.mark("the-end"), export.far_ends, seconds=60)
+    export.wait_for_all("the-end")
     assert export.process.stop() == 0
     print(table(export.far_ends, phases))
     assert b"sink started anew" not in export.process.log.read_bytes(), "nobody changed the configuration"
@@ -144,7 +147,7 @@ def _all_changes_arrive(export: Export, writer: Writer) -> Phase:
     writer.start()
     writer.finish()
     writer.wait_until_quiet()
-    export.wait_for(export.mark("all-made"), export.far_ends, seconds=60)
+    export.wait_for_all("all-made")
     truth = export.truth()
     held = [Counter(set(far_end.lines())) for far_end in export.far_ends]
     for far_end in export.far_ends:

@@ -10,7 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.testbed import ApiServer, Etcd
@@ -21,8 +21,35 @@ History = dict[Object, list[int]]
 """For each object the resourceVersions that it went through, deletions included, in order."""
 
 
-class RawWatch(threading.Thread):
-    """A plain watch of one collection over a connection of its own; it must never be interrupted."""
+PATHS = {
+    "configmaps": "/api/v1/namespaces/{}/configmaps",
+    "pods": "/api/v1/namespaces/{}/pods",
+    "deployments.apps": "/apis/apps/v1/namespaces/{}/deployments",
+    "widgets.example.com": "/apis/example.com/v1/namespaces/{}/widgets",
+}
+"""What the writer and the controllers change, in one namespace."""
+
+
+class Witness:
+    """A plain watch of each of these resources in one namespace, from here to the block's end."""
+
+    def __init__(self, api: ApiServer, namespace: str) -> None:
+        self._watches = [_RawWatch(api, resource, path.format(namespace)) for resource, path in PATHS.items()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for watch in self._watches:
+            watch.close()
+
+    def history(self) -> History:
+        """What has happened so far."""
+        return {thing: list(versions) for watch in self._watches for thing, versions in watch.history.items()}
+
+
+class _RawWatch(threading.Thread):
+    """A watch of one collection over a connection of its own; it must never be interrupted."""
 
     def __init__(self, api: ApiServer, resource: str, path: str) -> None:
         super().__init__(name=f"raw watch {resource}", daemon=True)
@@ -33,8 +60,7 @@ class RawWatch(threading.Thread):
         headers = {"Authorization": f"Bearer {api.token}"}
         self._connection.request("GET", path, headers=headers)
         listing = json.load(self._connection.getresponse())
-        self.start_version = int(listing["metadata"]["resourceVersion"])
-        query = f"?watch=1&resourceVersion={self.start_version}&timeoutSeconds=3000"
+        query = f"?watch=1&resourceVersion={listing['metadata']['resourceVersion']}&timeoutSeconds=3000"
         self._connection.request("GET", path + query, headers=headers)
         self._response = self._connection.getresponse()
         self.history: History = defaultdict(list)

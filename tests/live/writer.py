@@ -137,16 +137,34 @@ class Writer(threading.Thread):
             raise self.error
 
     def wait_until_quiet(self) -> None:
-        """Wait until the controllers have stopped changing the Deployment and its Pods."""
-        path = f"/apis/apps/v1/namespaces/{self.namespace}/deployments/web"
+        """Wait until the controllers have nothing left to do here.
 
-        def settled() -> bool:
-            web = json.loads(self._api.request("GET", path)[1])
-            pods = json.loads(self._api.request("GET", f"/api/v1/namespaces/{self.namespace}/pods")[1])[
-                "items"
-            ]
-            gone = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
-            current = web.get("status", {}).get("observedGeneration") == web["metadata"]["generation"]
-            return current and not gone and len(pods) == web["spec"]["replicas"]
+        That is the Deployment, whose status is written behind its Pods', and the certificates that each new
+        namespace gets.
+        """
+        wait_until(
+            lambda: (
+                self._rolled_out() and self._get(f"{self._in_core}/configmaps/kube-root-ca.crt") is not None
+            ),
+            seconds=60,
+            what="the controllers are done",
+        )
 
-        wait_until(settled, seconds=60, what="the controllers are done")
+    def _rolled_out(self) -> bool:
+        """Without a kubelet no Pod becomes available, and the status says so last."""
+        web = self._get(f"/apis/apps/v1/namespaces/{self.namespace}/deployments/web")
+        pods = self._get(f"{self._in_core}/pods")["items"]
+        gone = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
+        wanted, status = web["spec"]["replicas"], web.get("status", {})
+        counted = [status.get(each, 0) for each in ("replicas", "updatedReplicas", "unavailableReplicas")]
+        current = status.get("observedGeneration") == web["metadata"]["generation"]
+        return current and not gone and [len(pods), *counted] == [wanted] * 4
+
+    @property
+    def _in_core(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}"
+
+    def _get(self, path: str) -> Any:
+        """What is there; None when nothing is."""
+        status, answer = self._api.request("GET", path)
+        return json.loads(answer) if status == 200 else None

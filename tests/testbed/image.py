@@ -6,6 +6,7 @@ mirror that it knows itself; it is kept in the cache. To run something, the imag
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -41,6 +42,7 @@ class Image:
         self._name = name
         self._folder = cache_folder() / "image"
         self._driver = ""
+        self._used = -1  # a descriptor, held open until the process ends
         self.build_seconds = 0.0
 
     def build(self, sources: Path = ROOT, *, anew: bool = False) -> None:
@@ -55,9 +57,9 @@ class Image:
             if not self._buildah("images", "--quiet", "--filter", f"reference={_BASE}").strip():
                 self._make_base()
             if len(self._buildah("images", "--all", "--quiet").split()) > _MOST_IMAGES:
-                # What a run that was killed left mounted would keep its image.
-                self._buildah("rm", "--all")
-                self._buildah("rmi", "--prune", "--force")
+                self._clear()
+            # Until this process ends, no other one clears the storage under its containers.
+            fcntl.flock(self._use(), fcntl.LOCK_SH)
             started = time.monotonic()
             self._buildah(
                 "bud", "--isolation=chroot", *(("--no-cache",) if anew else self._layers()), "--pull-never",
@@ -94,6 +96,21 @@ class Image:
 
     def remove_container(self, name: str) -> None:
         self._buildah("rm", name)
+
+    def _clear(self) -> None:
+        """Remove what earlier builds left, unless somebody uses an image; the caller holds the lock."""
+        try:
+            fcntl.flock(self._use(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        # What a run that was killed left mounted would keep its image.
+        self._buildah("rm", "--all")
+        self._buildah("rmi", "--prune", "--force")
+
+    def _use(self) -> int:
+        if self._used < 0:
+            self._used = os.open(self._folder / "used", os.O_RDWR | os.O_CREAT, 0o600)
+        return self._used
 
     def _make_base(self) -> None:
         base = self._folder / "base"
