@@ -10,7 +10,7 @@ WORKERS ?= 4
 # Each has servers of its own, and waits for outages half of the time.
 LIVE_WORKERS ?= 2
 
-.PHONY: help setup demo test live chaos bench lint format clean
+.PHONY: help setup demo test live chaos soak bench lint format clean
 
 help:
 	@echo "make setup  make .venv with kexport, its plugins and the tools, in pinned versions"
@@ -18,6 +18,7 @@ help:
 	@echo "make test   unit and pipeline tests, Python only"
 	@echo "make live   build (once) and start the real API server, etcd and Kafka, and run tests/live on them"
 	@echo "make chaos  trouble everything for 20 minutes by a seeded plan, and judge every object"
+	@echo "make soak   300 changes a second for an hour, Kafka away half of it, and the memory that takes"
 	@echo "make bench  measure kexport and its peers (PERFORMANCE.md)"
 	@echo "make lint   ruff, mypy --strict, import-linter"
 	@echo "make format let ruff lay the code out"
@@ -48,6 +49,10 @@ live: setup
 chaos: setup
 	$(BIN)/python -m tests.testbed
 	$(BIN)/python -m tests.chaos --minutes 20
+
+soak: setup
+	$(BIN)/python -m tests.testbed
+	$(BIN)/python -m tests.chaos.soak
 
 bench: setup
 	$(BIN)/python -m tests.testbed --bench

@@ -27,7 +27,7 @@ from kexport.errors import ConfigError
 from kexport.tables import HttpConfig
 from kexport.telemetry import get_log
 from kexport.view import View
-from kexport.waiting import ended
+from kexport.waiting import ended, settled
 
 VIEWERS = 8
 TICK_SECONDS = 1.0
@@ -81,16 +81,26 @@ class Web:
             shutdown_timeout=CLOSE_SECONDS,
         )
         await runner.setup()
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
+        if await self._listens(runner, host, port):
+            self._runner = runner
+            port = runner.addresses[0][1]
+            self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            _log.info("status page and metrics", url=self.url)
+
+    async def _listens(self, runner: web.AppRunner, host: str, port: int) -> bool:
+        # Left to end, come what may: cancelled in the middle, it would listen, and nobody could close it.
+        starting = asyncio.ensure_future(web.TCPSite(runner, host, port).start())
+        cancelled = await settled(starting)
+        error = starting.exception()
+        if cancelled or error:
             await runner.cleanup()
+        if cancelled:
+            raise asyncio.CancelledError
+        if isinstance(error, OSError):
             self._cannot(error)
-            return
-        self._runner = runner
-        port = runner.addresses[0][1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        _log.info("status page and metrics", url=self.url)
+        elif error:
+            raise error
+        return not error
 
     def _cannot(self, error: OSError) -> None:
         listen, why = self._config.listen, error.strerror or str(error)

@@ -54,7 +54,7 @@ class Stream:
         self.response = response
 
     async def line(self) -> dict[str, Any]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             parsed: dict[str, Any] = json.loads(await self.response.content.readline())
             return parsed
 
@@ -62,7 +62,7 @@ class Stream:
         return [await self.line() for _ in range(count)]
 
     async def rest(self) -> bytes:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self.response.content.read()
 
     async def silent(self) -> None:

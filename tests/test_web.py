@@ -391,6 +391,25 @@ async def test_without_an_address_nothing_is_served(tmp_path):
         assert look.web.url == ""
 
 
+async def test_a_stop_while_it_opens_leaves_nothing_listening(tmp_path):
+    async with looking(tmp_path, listen="") as look:
+        for steps in range(30):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            stopped = Web(HttpConfig(listen=f"127.0.0.1:{port}"), look.view)
+            opening = asyncio.ensure_future(stopped.open())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            if not opening.cancel():
+                await stopped.close()
+                break
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+        assert steps > 3
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:70000", "127.0.0.1:65536"])
 async def test_a_port_that_cannot_be_is_an_error(tmp_path, listen):
     async with looking(tmp_path, listen="") as look:

@@ -17,17 +17,16 @@ from tests.testbed.recipes import ETCD, KAFKA, KUBERNETES, VERSITYGW
 
 def report(run: Run) -> str:
     """Markdown, with everything that is needed to repeat it."""
-    return "\n".join([*_head(run), "", *_verdicts(run), "", *_faults(run)])
+    return "\n".join([*_head(run), "", *verdicts(run), "", *_faults(run)])
 
 
 def _head(run: Run) -> list[str]:
     changes = max((verdict.changes for verdict in run.verdicts.values()), default=0)
-    parts = ", ".join(f"{part.name} {part.version}" for part in (KUBERNETES, ETCD, KAFKA, VERSITYGW))
     recoveries = _recoveries(run)
     requests = [each["requests"] for each in recoveries]
     seconds = sum(each["seconds"] for each in recoveries)
     lines = [
-        f"Seed {run.seed}; kexport {version('kexport')}, Python {platform.python_version()}; {parts}.",
+        versions(run),
         (
             f"{run.chaos_seconds / 60:.1f} minutes, {changes:,} changes in etcd"
             f" ({changes / max(run.chaos_seconds, 1):.0f}/s), {len(run.performed)} faults;"
@@ -53,7 +52,14 @@ def _head(run: Run) -> list[str]:
     return lines
 
 
-def _verdicts(run: Run) -> list[str]:
+def versions(run: Run) -> str:
+    """What ran, and from which seed."""
+    parts = ", ".join(f"{part.name} {part.version}" for part in (KUBERNETES, ETCD, KAFKA, VERSITYGW))
+    return f"Seed {run.seed}; kexport {version('kexport')}, Python {platform.python_version()}; {parts}."
+
+
+def verdicts(run: Run) -> list[str]:
+    """A table of what each sink was found to hold."""
     heads = ["changes", "delivered", *KINDS, "repeated", "recovered", "inferred", "gaps", "announced"]
     rows = []
     for sink, verdict in run.verdicts.items():
@@ -67,7 +73,7 @@ def _verdicts(run: Run) -> list[str]:
         ]
         cells += [verdict.recovered, verdict.inferred, f"{len(gaps)} ({open_gaps} open)", verdict.announced]
         rows.append([sink, *cells])
-    return _table(["sink", *heads], rows)
+    return table(["sink", *heads], rows)
 
 
 def _faults(run: Run) -> list[str]:
@@ -81,7 +87,7 @@ def _faults(run: Run) -> list[str]:
         figures = [f"{percentile(seconds, part):.1f}" if seconds else "-" for part in (0.5, 0.99)]
         never = len(them) - len(seconds)
         rows.append([f"{target} {name}", len(them), *figures, them[0].sink, never or ""])
-    return _table(["fault", "times", "caught up p50 s", "p99 s", "seen in", "not seen"], rows)
+    return table(["fault", "times", "caught up p50 s", "p99 s", "seen in", "not seen"], rows)
 
 
 def percentile(ordered: Sequence[float], part: float) -> float:
@@ -95,6 +101,7 @@ def _recoveries(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if '"history was read back"' in line]
 
 
-def _table(heads: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+def table(heads: Sequence[object], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Markdown's."""
     lines = [heads, ["---"] * len(heads), *rows]
     return ["| " + " | ".join(map(str, line)) + " |" for line in lines]

@@ -44,6 +44,7 @@ class Run:
     end_seconds: float = 0.0
     restarts: int = 0
     exit_code: int | None = None
+    look: Callable[[World], None] | None = None
 
     @property
     def log(self) -> Path:
@@ -65,14 +66,27 @@ def run(
 ) -> Run:
     """Plan, carry out, judge. Raises when the run itself broke, which is no verdict on kexport."""
     without = untroubled(folder / "trial")
-    made = Run(seed, minutes, per_minute, per_second, folder, without)
-    made.faults = plan(seed, minutes=minutes, per_minute=per_minute, without=without)
-    say(f"seed {seed}: {len(made.faults)} faults planned in {minutes:g} minutes")
+    faults = plan(seed, minutes=minutes, per_minute=per_minute, without=without)
+    made = Run(seed, minutes, per_minute, per_second, folder, without, faults)
+    carry_out(made, say=say)
+    return made
+
+
+def carry_out(made: Run, *, say: Callable[[str], None], look: Callable[[World], None] | None = None) -> None:
+    """Carry out the plan, and judge; `look` is called again and again meanwhile."""
+    say(f"seed {made.seed}: {len(made.faults)} faults planned in {made.minutes:g} minutes")
     for fault in made.faults:
         say(str(fault))
-    with World(folder, without=without) as world:
+    made.look = look
+    with World(made.folder, without=made.without) as world:
         writers = [
-            Writer(world.cluster.api, NAMESPACE, number=number, per_second=per_second / WRITERS, seed=seed)
+            Writer(
+                world.cluster.api,
+                NAMESPACE,
+                number=number,
+                per_second=made.per_second / WRITERS,
+                seed=made.seed,
+            )
             for number in range(WRITERS)
         ]
         for writer in writers:
@@ -89,7 +103,6 @@ def run(
         made.verdicts = {name: judge(lines, world.truth.steps, final=final) for name, lines in held.items()}
         for name, verdict in made.verdicts.items():
             made.evidence += evidence(name, verdict, held[name], world)
-    return made
 
 
 def _trouble(world: World, made: Run, writers: Sequence[Writer]) -> None:
@@ -115,6 +128,8 @@ def _trouble(world: World, made: Run, writers: Sequence[Writer]) -> None:
 def _look(world: World, made: Run) -> None:
     world.check()
     world.keep_running()
+    if made.look:
+        made.look(world)
     for each in made.performed:
         if each.error:
             raise AssertionError(f"{each.fault} could not be carried out") from each.error

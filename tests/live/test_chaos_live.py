@@ -1,4 +1,4 @@
-"""The chaos run in short, once as always and once as never before; `make chaos` is the long one."""
+"""The chaos run in short, once as always and once as never before, and the soak: both have long forms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from tests.chaos.report import report
 from tests.chaos.run import run
+from tests.chaos.soak import soak
 from tests.testbed import NotBuiltError
 
 FIXED_SEED = 7
@@ -29,3 +30,17 @@ def test_nothing_is_lost_or_invented_whatever_happens(tmp_path: Path, fresh: boo
     assert made.flawless, "\n".join(made.evidence)
     assert len(made.performed) >= 12
     assert all(verdict.changes >= 1500 for verdict in made.verdicts.values())
+
+
+def test_a_sink_that_is_away_half_of_the_time_gets_everything(tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(1 << 30)
+    print()
+    try:
+        made, samples = soak(tmp_path, minutes=0.5, per_second=100, seed=seed, away_seconds=6)
+    except NotBuiltError as error:
+        pytest.fail(str(error), pytrace=False)
+    print(f"memory {[sample.memory // 1_000_000 for sample in samples]} MB")
+    assert made.flawless, "\n".join(made.evidence)
+    assert len(made.performed) == 2
+    assert len(samples) >= 6
+    assert all(sample.memory > 20_000_000 and sample.journal > 0 for sample in samples)
