@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,3 +86,18 @@ async def looking(
             config = HttpConfig(listen=listen)
             async with Web(config, view) as web, aiohttp.ClientSession() as session:
                 yield Looking(cluster, exporter, view, web, session)
+
+
+async def first_event(look: Looking, **options: Any) -> dict[str, Any]:
+    async with look.session.get(look.web.url + "/events", **options) as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        async with asyncio.timeout(20):
+            return await next_event(response)
+
+
+async def next_event(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    line = await response.content.readline()
+    assert line.startswith(b"data: "), line
+    assert await response.content.readline() == b"\n"
+    event: dict[str, Any] = json.loads(line[6:])
+    return event

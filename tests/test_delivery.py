@@ -3,111 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from kexport.change import StreamKey
-from kexport.config import SinkSettings, parse
 from kexport.delivery import Lane
 from kexport.errors import ConfigError, RejectedError, TransientError
 from kexport.event import Event
 from kexport.journal import Journal
-from kexport.sink import Sink
 from kexport.tables import JournalConfig
 from kexport.telemetry import LaneStats
 from kexport.testing import make_event
-from tests.exporter import Memory, toml_of
-
-PODS = StreamKey("pods/*")
-QUICK = {"min_seconds": 0.001, "max_seconds": 0.01}
-
-
-class Scripted(Sink):
-    """Stores what it is given, unless the script, called first, raises."""
-
-    def __init__(self) -> None:
-        self.stored: list[Event] = []
-        self.writes: list[int] = []
-        self.script: Any = lambda _events: None
-        self.opened = asyncio.Event()
-        self.closed = 0
-
-    async def open(self) -> None:
-        self.opened.set()
-
-    async def write(self, events: Sequence[Event]) -> None:
-        self.writes.append(len(events))
-        outcome = self.script(events)
-        if asyncio.iscoroutine(outcome):
-            await outcome
-        self.stored.extend(events)
-
-    async def close(self) -> None:
-        self.closed += 1
-
-    @property
-    def positions(self) -> list[int]:
-        return [event.position for event in self.stored]
-
-
-class Rig:
-    """A journal with lanes on it; `feed` appends events, `done` waits for a lane."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-        self.sinks: dict[str, Scripted] = {}
-        self.lanes: dict[str, Lane] = {}
-        self.stats: dict[str, LaneStats] = {}
-
-    async def feed(self, count: int, **data: Any) -> None:
-        number = self.journal.committed
-        events = [make_event(number + n, data=data or None) for n in range(1, count + 1)]
-        self.journal.append(PODS, events, {})
-        await self.journal.flush()
-
-    async def done(self, name: str) -> None:
-        async with asyncio.timeout(20):
-            await self.journal.delivered(name)
-
-
-def settings(**sinks: dict[str, Any]) -> dict[str, SinkSettings]:
-    document = {
-        "resources": [{"resource": "pods"}],
-        "sinks": {name: {"type": "memory", "retry": QUICK, **table} for name, table in sinks.items()},
-    }
-    return parse(toml_of(document), {"memory": Memory().type()}).sinks
-
-
-@asynccontextmanager
-async def running(
-    tmp_path: Path, configured: dict[str, SinkSettings], *, wanted: Any = lambda _event: True
-) -> AsyncIterator[Rig]:
-    journal = await Journal.open(JournalConfig(path=str(tmp_path)), lanes=list(configured))
-    await journal.register([PODS], cluster_uid="u")
-    rig = Rig(journal)
-    for name, table in configured.items():
-        rig.sinks[name], rig.stats[name] = Scripted(), LaneStats()
-        rig.lanes[name] = Lane(
-            table, rig.sinks[name], journal=journal, wanted=wanted, stats=rig.stats[name],
-            others=rig.lanes, cluster="test",
-        )  # fmt: skip
-    tasks = [
-        asyncio.create_task(work) for work in (journal.run(), *(lane.run() for lane in rig.lanes.values()))
-    ]
-    try:
-        yield rig
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        await journal.close()
+from tests.lanes import Scripted, poison, raising, running, settings
 
 
 async def test_every_event_arrives_once_and_in_order(tmp_path: Path) -> None:
@@ -292,73 +200,6 @@ async def test_a_lane_far_behind_catches_up_from_disk(tmp_path: Path) -> None:
         assert rig.sinks["a"].positions == list(range(1, 6001))
 
 
-async def test_dropped_events_are_told_as_a_gap_before_what_is_left(tmp_path: Path) -> None:
-    configured = settings(a={})
-    journal = await Journal.open(
-        JournalConfig(path=str(tmp_path), max_bytes=1 << 20, when_full="drop_oldest"), lanes=["a"]
-    )
-    await journal.register([PODS], cluster_uid="u")
-    writer = asyncio.create_task(journal.run())
-    from tests.test_journal import events  # noqa: PLC0415
-
-    for _ in range(20):
-        journal.append(PODS, events(1, 10, 20_000), {})
-        await journal.flush()
-    dropped = journal.lane("a").dropped
-    assert dropped
-    sink, stats = Scripted(), LaneStats()
-    lane = Lane(
-        configured["a"], sink, journal=journal, wanted=lambda _e: True, stats=stats, others={}, cluster="test"
-    )
-    task = asyncio.create_task(lane.run())
-    await journal.delivered("a")
-    first = sink.stored[0]
-    assert first.change == "gap"
-    assert first.data["object"]["dropped"] == dropped
-    assert sink.positions[1:] == list(range(dropped + 1, 201))
-    for each in (task, writer):
-        each.cancel()
-    await asyncio.wait([task, writer])
-    assert journal.lane("a").dropped == 0
-    await journal.close()
-
-
-async def test_what_was_given_up_while_it_was_on_its_way_does_not_count_as_lost(tmp_path: Path) -> None:
-    configured = settings(a={"batch": {"max_events": 15}})
-    journal = await Journal.open(
-        JournalConfig(path=str(tmp_path), max_bytes=1 << 20, when_full="drop_oldest"), lanes=["a"]
-    )
-    await journal.register([PODS], cluster_uid="u")
-    writer = asyncio.create_task(journal.run())
-    from tests.test_journal import events  # noqa: PLC0415
-
-    sink, stats, gate = Scripted(), LaneStats(), asyncio.Event()
-    sink.script = lambda _events: gate.wait()
-    lane = Lane(
-        configured["a"], sink, journal=journal, wanted=lambda _e: True, stats=stats, others={}, cluster="test"
-    )
-    task = asyncio.create_task(lane.run())
-    seen = []
-    for _ in range(20):
-        journal.append(PODS, events(1, 10, 20_000), {})
-        await journal.flush()
-        if journal.lane("a").dropped:
-            seen.append(journal.lane("a").done(stats.under_way).dropped)
-    assert journal.lane("a").dropped
-    gate.set()
-    await journal.delivered("a")
-    gap = next(event for event in sink.stored if event.change == "gap")
-    delivered = {event.position for event in sink.stored if event is not gap}
-    assert gap.data["object"]["dropped"] == 200 - len(delivered) > 0
-    assert stats.dropped + journal.lane("a").dropped == 200 - len(delivered)
-    assert seen == sorted(seen)  # a counter never falls
-    assert seen[-1] == 200 - len(delivered)
-    for each in (task, writer):
-        each.cancel()
-    await asyncio.wait([task, writer])
-    await journal.close()
-
-
 async def test_a_sink_that_can_never_work_says_so_with_its_name(tmp_path: Path) -> None:
     class Never(Scripted):
         async def open(self) -> None:
@@ -372,49 +213,3 @@ async def test_a_sink_that_can_never_work_says_so_with_its_name(tmp_path: Path) 
     with pytest.raises(ConfigError, match=r"sinks\.a: wrong password"):
         await lane.run()
     await journal.close()
-
-
-def raising(error: Exception, *, times: int = 1 << 30) -> Any:
-    """A script that raises `error` so many times."""
-    left = iter(range(times))
-
-    def script(_events: Sequence[Event]) -> None:
-        if next(left, None) is not None:
-            raise error
-
-    return script
-
-
-def poison(sink: Scripted, position: int) -> Any:
-    """A script for a sink that stores what precedes the event at `position`, and refuses that one."""
-
-    def script(events: Sequence[Event]) -> None:
-        for number, event in enumerate(events):
-            if event.position == position and not event.attributes.rejectedby:
-                sink.stored.extend(events[:number])
-                raise RejectedError("never", written=number)
-
-    return script
-
-
-async def test_events_that_became_unreadable_are_told_as_a_gap_and_gone_past(tmp_path: Path) -> None:
-    journal = await Journal.open(JournalConfig(path=str(tmp_path)), lanes=["a"])
-    await journal.register([PODS], cluster_uid="u")
-    writer = asyncio.create_task(journal.run())
-    for first in (1, 11, 21):
-        journal.append(PODS, [make_event(first + n) for n in range(10)], {})
-        await journal.flush()
-    writer.cancel()
-    await asyncio.wait([writer])
-    await journal.close()
-    with closing(sqlite3.connect(tmp_path / "journal.db")) as db:
-        db.execute("UPDATE chunks SET data = CAST(x'00' || substr(data, 2) AS BLOB) WHERE last = 20")
-        db.commit()
-    async with running(tmp_path, settings(a={})) as rig:
-        await rig.done("a")
-        stored = rig.sinks["a"].stored
-        gap = next(event for event in stored if event.change == "gap")
-        assert gap.data["object"] == {
-            "reason": "journal-damaged", "sink": "a", "dropped": 10, "complete": False,
-        }  # fmt: skip
-        assert [e.position for e in stored if e is not gap] == [*range(1, 11), *range(21, 31)]

@@ -25,8 +25,8 @@ from kexport.journal import Journal
 from kexport.places import Position
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory, toml
+from tests.journals import PODS, chunks, config, events, everything, running
 from tests.objects import configmap, eventually
-from tests.test_journal import PODS, chunks, config, events, everything, running
 
 SEEDS = 40
 LINES = 60

@@ -21,10 +21,10 @@ from kexport.errors import ConfigError, JournalError
 from kexport.event import Event
 from kexport.places import Position
 from kexport.testing import make_event
-from tests.test_delivery import running as delivering
-from tests.test_delivery import settings
+from tests.journals import PODS, config, events, running
+from tests.lanes import running as delivering
+from tests.lanes import settings
 from tests.test_disk_faults import open_journal
-from tests.test_journal import PODS, config, events, running
 
 SEEDS = int(os.environ.get("KEXPORT_ROTTEN_JOURNALS") or 40)
 LINES = 60

@@ -19,8 +19,8 @@ from kexport.event import Event
 from kexport.hold import NotHeldError
 from kexport.parking import FILE, park
 from kexport.testing import make_event
+from tests.lanes import Rig, poison, raising, running, settings
 from tests.objects import eventually
-from tests.test_delivery import Rig, poison, raising, running, settings
 
 SLOW = {"retry": {"min_seconds": 60, "max_seconds": 60}}  # no try comes by itself
 

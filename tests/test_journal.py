@@ -7,8 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +15,12 @@ import msgspec
 import pytest
 
 from kexport import database
-from kexport.change import Known, StreamKey
+from kexport.change import Known
 from kexport.errors import ConfigError, JournalLockedError
-from kexport.event import Event
 from kexport.journal import Journal
 from kexport.places import Commit, Lane, Position
 from kexport.store import Store
-from kexport.tables import JournalConfig
-from kexport.testing import make_event
-
-PODS = StreamKey("pods/*")
-
-
-def config(path: Path | str, **settings: Any) -> JournalConfig:
-    return JournalConfig(path=str(path), **settings)
-
-
-@asynccontextmanager
-async def running(settings: JournalConfig, lanes: tuple[str, ...] = ("a",)) -> AsyncIterator[Journal]:
-    journal = await Journal.open(settings, lanes=lanes)
-    writer = asyncio.create_task(journal.run())
-    try:
-        await journal.register([PODS], cluster_uid="uid-1")
-        yield journal
-    finally:
-        writer.cancel()
-        with suppress(asyncio.CancelledError):
-            await writer
-        await journal.close()
-
-
-def events(first: int, count: int, size: int = 0) -> list[Event]:
-    def data() -> Any:
-        return {"object": {"padding": os.urandom(size // 2).hex()}} if size else None
-
-    return [make_event(number, data=data()) for number in range(first, first + count)]
-
-
-async def everything(journal: Journal, after: int = 0) -> list[Event]:
-    found: list[Event] = []
-    while more := await journal.read(after):
-        found += more
-        after = found[-1].position
-    return found
+from tests.journals import PODS, chunks, config, events, everything, running
 
 
 async def test_what_was_flushed_is_there_after_a_restart_with_the_same_bytes(tmp_path: Path) -> None:
@@ -307,8 +269,3 @@ async def test_a_damaged_chunk_is_an_error_not_fewer_events(tmp_path: Path) -> N
 
 def test_a_stored_place_with_fields_of_a_later_version_is_readable() -> None:
     assert msgspec.json.decode(b'{"version":"5","later":1}', type=Position) == Position(version="5")
-
-
-def chunks(directory: Path) -> list[int]:
-    with closing(sqlite3.connect(directory / "journal.db", timeout=30)) as db:
-        return [last for (last,) in db.execute("SELECT last FROM chunks ORDER BY last")]

@@ -12,10 +12,9 @@ import pytest
 from kexport.errors import ConfigError, TransientError
 from kexport.sink import Sink, SinkConfig, SinkContext, SinkType
 from kexport.testing.cluster import FakeCluster
-from tests.exporter import Exporter, Memory, toml_of
+from tests.exporter import Exporter, Memory
 from tests.objects import configmap, eventually
-
-RETRY = {"min_seconds": 0.01, "max_seconds": 0.05}
+from tests.reloading import RETRY, Setting, names, refused, reloaded, secret
 
 
 @pytest.fixture
@@ -24,49 +23,9 @@ async def fake() -> AsyncIterator[FakeCluster]:
         yield cluster
 
 
-class Setting:
-    """A configuration file's content, which a test may change."""
-
-    def __init__(self, fake: FakeCluster, directory: Path) -> None:
-        self.document: dict[str, Any] = {
-            "cluster": {"name": "test", "url": fake.url},
-            "journal": {"path": str(directory / "state")},
-            "http": {"listen": ""},
-            "resources": [{"resource": "configmaps"}],
-            "sinks": {"memory": {"type": "memory", "retry": RETRY}},
-        }
-        self.head = ""
-
-    def __call__(self) -> str:
-        return self.head + toml_of(self.document)
-
-
 @pytest.fixture
 def setting(fake: FakeCluster, tmp_path: Path) -> Setting:
     return Setting(fake, tmp_path)
-
-
-def secret(fake: FakeCluster, name: str) -> None:
-    fake.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
-
-
-def names(memory: Memory) -> list[str]:
-    return [event.attributes.objname for event in memory.events if event.attributes.objname]
-
-
-async def reloaded(exporter: Exporter) -> None:
-    """Ask for it, and wait until the new configuration is in force."""
-    before = exporter.engine.stats.reloads
-    exporter.engine.reload()
-    await eventually(lambda: exporter.engine.stats.reloads > before)
-
-
-async def refused(exporter: Exporter) -> str:
-    """Ask for it, and wait until it is refused; why."""
-    before = exporter.engine.stats.reload_failures
-    exporter.engine.reload()
-    await eventually(lambda: exporter.engine.stats.reload_failures > before)
-    return exporter.engine.stats.reload_error
 
 
 async def test_a_resource_comes_and_goes_and_the_others_go_on(fake: FakeCluster, setting: Setting) -> None:

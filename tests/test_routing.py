@@ -14,7 +14,7 @@ from kexport.transform import LAST_APPLIED
 from tests.exporter import Exporter, Memory, toml_of
 from tests.looking import view_of
 from tests.objects import configmap, eventually
-from tests.test_reload import RETRY, refused, reloaded
+from tests.reloading import RETRY, refused, reloaded
 from tests.test_security_disk import contents
 
 SECRET = "s3cr3t-hunter2"
