@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     _add_export_commands(commands)
     _add_operator_commands(commands)
     _add_look_commands(commands)
+    _add_beginner_commands(commands)
     _add(commands, "demo", "export a made-up cluster, and see that nothing is lost")
     return main
 
@@ -212,6 +213,10 @@ def _add_look_commands(commands: _Commands) -> None:
     plugins.add_argument("-v", "--verbose", action="store_true", help="with the settings of each")
     plugins.add_argument("--settings", metavar="TYPE", help="only the settings of this sink type")
     plugins.add_argument("-o", "--output", choices=["json"])
+
+
+def _add_beginner_commands(commands: _Commands) -> None:
+    """They make what somebody begins with: a plugin, a configuration, the schema for an editor."""
     new = _add(commands, "new-plugin", "write a new sink plugin that works, to be edited")
     new.add_argument("name", metavar="NAME", help='for type = "NAME", and the distribution kexport-NAME')
     new.add_argument(

@@ -18,6 +18,7 @@ from kexport.figures import FIGURES
 from tests import documents
 from tests.documents import ROOT, Block
 from tests.testbed import docfiles
+from tests.testbed.examples import examples
 
 PAGES = documents.pages()
 DOCS = ROOT / "docs"
@@ -137,13 +138,13 @@ def test_the_python_of_the_guide_tells_what_has_been_seen() -> None:
     names: dict[str, Any] = {}
     exec(compile(block.text, block.page, "exec"), names)
     newest: dict[str, str] = {}
-    changes = {event.id: event for _, event in docfiles.examples() if event.attributes.objname}
+    changes = {event.id: event for _, event in examples() if event.attributes.objname}
     events = [event for event in changes.values() if event.change != "left"]
     assert [event.change for event in events] == ["added", "modified", "deleted"]
     first = [names["take"](event.encode(), newest) for event in events]
     assert [each["id"] for each in first] == [event.id for event in events]
     assert [names["take"](event.encode(), newest) for event in events] == [None] * 3
-    news = [event for _, event in docfiles.examples() if not event.attributes.objname]
+    news = [event for _, event in examples() if not event.attributes.objname]
     assert all(names["take"](event.encode(), newest)["id"] == event.id for event in news * 2)
 
 

@@ -18,11 +18,11 @@ from kexport.eventschema import ATTRIBUTES, STREAM_EVENTS, document
 from kexport.testing import make_event
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory, toml
-from tests.testbed import docfiles
+from tests.testbed.examples import examples
 
 SCHEMA = document()
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
-EXAMPLES = list(docfiles.examples())
+EXAMPLES = list(examples())
 
 
 def config_map(name: str, **labels: str) -> dict[str, Any]:

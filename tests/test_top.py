@@ -79,6 +79,13 @@ def shell(tmp_path: Path) -> CommandLine:
     return shell
 
 
+def configure(shell: CommandLine, fake: FakeCluster) -> None:
+    shell.configure(
+        f"name = 'prod'\nurl = '{fake.url}'\n[http]\nlisten = ''",
+        resources="[[resources]]\nresource = 'configmaps'\n",
+    )
+
+
 async def start_top(shell: CommandLine, terminal: Terminal) -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "kexport", "top", cwd=shell.folder, env=shell.environment,
@@ -91,10 +98,7 @@ async def test_it_shows_a_running_exporter_waits_while_it_is_away_and_leaves_the
 ) -> None:
     async with FakeCluster() as fake:
         configmap(fake, "one")
-        shell.configure(
-            f"name = 'prod'\nurl = '{fake.url}'\n[http]\nlisten = ''",
-            resources="[[resources]]\nresource = 'configmaps'\n",
-        )
+        configure(shell, fake)
         modes = terminal.modes
         exporter = await shell.start("run")
         await read_until(exporter.stderr, "stream synced")
@@ -149,10 +153,7 @@ async def test_it_waits_for_a_process_that_is_still_to_start_and_ctrl_c_ends_it(
 
 async def test_without_a_terminal_it_prints_one_picture(shell: CommandLine) -> None:
     async with FakeCluster() as fake:
-        shell.configure(
-            f"name = 'prod'\nurl = '{fake.url}'\n[http]\nlisten = ''",
-            resources="[[resources]]\nresource = 'configmaps'\n",
-        )
+        configure(shell, fake)
         exporter = await shell.start("run")
         try:
             await read_until(exporter.stderr, "stream synced")

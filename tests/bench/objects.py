@@ -202,18 +202,15 @@ def _pod_spec(chance: random.Random, app: str, image: str, token: str) -> dict[s
         "serviceAccountName": app,
         "securityContext": {"runAsUser": chance.randint(1000, 60000), "runAsNonRoot": True},
         "schedulerName": "default-scheduler",
-        "tolerations": [
-            {
-                "key": f"node.kubernetes.io/{why}",
-                "operator": "Exists",
-                "effect": "NoExecute",
-                "tolerationSeconds": 300,
-            }
-            for why in ("not-ready", "unreachable")
-        ],
+        "tolerations": [_toleration(why) for why in ("not-ready", "unreachable")],
         "priority": 0,
         "preemptionPolicy": "PreemptLowerPriority",
     }
+
+
+def _toleration(why: str) -> dict[str, Any]:
+    taint = {"key": f"node.kubernetes.io/{why}", "operator": "Exists", "effect": "NoExecute"}
+    return {**taint, "tolerationSeconds": 300}
 
 
 def _pod_status(chance: random.Random, image: str) -> dict[str, Any]:

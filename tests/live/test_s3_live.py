@@ -113,6 +113,10 @@ class Reader:
         assert {"dt", "hour"} <= set(table.column_names)
         return [json.dumps(row, default=str).encode() for row in table.to_pylist()]
 
+    def held(self) -> dict[str, list[bytes]]:
+        """What came in either form."""
+        return {"lines": self.lines("lines"), "table": self.rows("table")}
+
 
 def test_nothing_is_lost_or_out_of_order_over_kills_and_an_outage(
     tmp_path: Path, cluster: Cluster, s3: S3Server, name: str
@@ -125,10 +129,6 @@ def test_nothing_is_lost_or_out_of_order_over_kills_and_an_outage(
     writer = Writer(cluster.api, name, changes=CHANGES, per_second=45, seed=seed)
     writer.prepare()
     writer.wait_until_quiet()
-
-    def held() -> dict[str, list[bytes]]:
-        return {"lines": reader.lines("lines"), "table": reader.rows("table")}
-
     with ExitStack() as stack:
         stack.callback(process.end)
         witness = stack.enter_context(Witness(cluster.api, name))
@@ -144,12 +144,12 @@ def test_nothing_is_lost_or_out_of_order_over_kills_and_an_outage(
         writer.wait_until_quiet()
         truth = witness.history()
         wait_until(
-            lambda: not any(judge(lines, truth).lost for lines in held().values()),
+            lambda: not any(judge(lines, truth).lost for lines in reader.held().values()),
             seconds=30,
             what=f"everything arrives\n{process.tail()}",
         )
         assert process.stop() == 0
-    for folder, lines in held().items():
+    for folder, lines in reader.held().items():
         verdict = judge(lines, truth, skip=("snapshot",))
         objects = len(reader.names(folder))
         print(f"{folder}: {objects} objects, {kills} kills, {OUTAGE_SECONDS} s without a server; {verdict}")
