@@ -148,14 +148,16 @@ async def forget(here: Site) -> None:
 
 
 async def fill(here: Site, enough) -> None:
-    """Objects that don't compress, until there is enough of them."""
-    noise, number = random.Random(1), 0
-    while not enough():
-        number += 1
+    """Objects that don't compress, until there is enough of them; one by one, so that it is hardly more."""
+    noise, tally = random.Random(1), here.journal.tally
+    for number in range(500):
+        if enough():
+            return
+        newest = tally.newest
         annotations = {"noise": noise.randbytes(20_000).hex()}
         here.cluster.create(pod(f"big-{number}", annotations=annotations))
-        await asyncio.sleep(0.01)
-        assert number < 500
+        await here.wait(lambda newest=newest: tally.newest > newest or enough(), "no event came")
+    raise AssertionError("500 large objects are not enough")
 
 
 def wanted(here: Site) -> float:
