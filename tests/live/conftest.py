@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.testbed import Cluster, Kafka, NotBuiltError
+from tests.testbed import Cluster, Collector, Kafka, NotBuiltError, S3Server
 from tests.testbed.recipes import KUBERNETES, KUBERNETES_OLDEST, Part
 
 # Those that take a minute and more, the longest first, so that nobody is left alone with them at the end.
@@ -60,22 +61,48 @@ def fresh_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     yield from _kafka(tmp_path_factory)
 
 
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[Collector]:
+    """A Collector of its own."""
+    with Collector(tmp_path / "collector") as running:
+        yield running
+
+
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[S3Server]:
+    """A server of its own, with the bucket "lake"."""
+    server = S3Server(tmp_path / "s3")
+    server.make_bucket("lake")
+    with server as running:
+        yield running
+
+
 def _cluster(folders: pytest.TempPathFactory, release: Part = KUBERNETES) -> Iterator[Cluster]:
-    try:
-        made = Cluster(folders.mktemp("cluster"), release=release)
-    except NotBuiltError as error:
-        pytest.fail(str(error), pytrace=False)
-    with made as running:
+    with Cluster(folders.mktemp("cluster"), release=release) as running:
         yield running
 
 
 def _kafka(folders: pytest.TempPathFactory) -> Iterator[Kafka]:
-    try:
-        made = Kafka(folders.mktemp("kafka"))
-    except NotBuiltError as error:
-        pytest.fail(str(error), pytrace=False)
-    with made as running:
+    with Kafka(folders.mktemp("kafka")) as running:
         yield running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, None, None]:
+    yield from _missing_servers_told()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    yield from _missing_servers_told()
+
+
+def _missing_servers_told() -> Generator[None, None, None]:
+    """What was not built fails a test in its own words, which say how to build it."""
+    try:
+        yield
+    except NotBuiltError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -15,17 +15,13 @@ from kexport_otlp.config import OtlpConfig
 from kexport import Event
 from kexport.testing import SinkContract
 from tests.live.exporting import file_lines
-from tests.testbed import Collector, NotBuiltError
+from tests.testbed import Collector
 
 
 @pytest.fixture(scope="module")
 def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     """One Collector for all tests here: an outage ends before its test does."""
-    try:
-        made = Collector(tmp_path_factory.mktemp("collector"))
-    except NotBuiltError as error:
-        pytest.fail(str(error), pytrace=False)
-    with made as running:
+    with Collector(tmp_path_factory.mktemp("collector")) as running:
         yield running
 
 

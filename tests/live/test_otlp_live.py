@@ -14,19 +14,9 @@ import pytest
 from tests.live.exporting import Process, file_lines, wait_until
 from tests.live.truth import PATHS, Witness, judge
 from tests.live.writer import Writer
-from tests.testbed import Cluster, Collector, NotBuiltError
+from tests.testbed import Cluster, Collector
 
 OUTAGE_SECONDS = 5.0
-
-
-@pytest.fixture
-def collector(tmp_path: Path) -> Iterator[Collector]:
-    try:
-        made = Collector(tmp_path / "collector")
-    except NotBuiltError as error:
-        pytest.fail(str(error), pytrace=False)
-    with made as running:
-        yield running
 
 
 @pytest.fixture

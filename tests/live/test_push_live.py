@@ -16,20 +16,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from kexport.metrics import OPENMETRICS
 from tests.live.exporting import Process, file_lines, wait_until
 from tests.otlp import Series, resource, scraped, sent
-from tests.testbed import Cluster, Collector, NotBuiltError, free_port
+from tests.testbed import Cluster, Collector, free_port
 
 INTERVAL_SECONDS = 1.0
 NONE: frozenset[tuple[str, str]] = frozenset()
-
-
-@pytest.fixture
-def collector(tmp_path: Path) -> Iterator[Collector]:
-    try:
-        made = Collector(tmp_path / "collector")
-    except NotBuiltError as error:
-        pytest.fail(str(error), pytrace=False)
-    with made as running:
-        yield running
 
 
 class Metered:

@@ -19,7 +19,7 @@ from kexport_s3.config import Format, S3Config
 
 from kexport import Event
 from kexport.testing import SinkContract, make_event
-from tests.testbed import NotBuiltError, S3Server
+from tests.testbed import S3Server
 
 RESOURCES = ("configmaps", "pods", "nodes", "jobs.batch", "secrets")
 
@@ -27,12 +27,9 @@ RESOURCES = ("configmaps", "pods", "nodes", "jobs.batch", "secrets")
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """One server for all tests here, with a folder each: an outage ends before its test does."""
-    try:
-        made = S3Server(tmp_path_factory.mktemp("s3"))
-    except NotBuiltError as error:
-        pytest.fail(str(error), pytrace=False)
-    made.make_bucket("lake")
-    with made as running:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    server.make_bucket("lake")
+    with server as running:
         yield running
 
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,22 +29,10 @@ from tests.exporter import toml_of
 from tests.live.exporting import Process, wait_until
 from tests.live.truth import PATHS, Witness, judge
 from tests.live.writer import Writer
-from tests.testbed import Cluster, NotBuiltError, S3Server
+from tests.testbed import Cluster, S3Server
 
 CHANGES = 1000
 OUTAGE_SECONDS = 5
-
-
-@pytest.fixture
-def s3(tmp_path: Path) -> Iterator[S3Server]:
-    """A server of its own, with the bucket "lake"."""
-    try:
-        made = S3Server(tmp_path / "s3")
-    except NotBuiltError as error:
-        pytest.fail(str(error), pytrace=False)
-    made.make_bucket("lake")
-    with made as running:
-        yield running
 
 
 @pytest.fixture

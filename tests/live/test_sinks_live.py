@@ -20,7 +20,7 @@ from tests.live.far_end import FarEnd
 from tests.live.far_ends import Folder, Lake, Records, Topics
 from tests.live.truth import PATHS, History, Verdict, Witness, judge
 from tests.live.writer import Writer
-from tests.testbed import Cluster, Collector, Kafka, NotBuiltError, S3Server
+from tests.testbed import Cluster, Collector, Kafka, S3Server
 
 CHANGES = 5000
 STEADY_PER_SECOND = 50
@@ -101,17 +101,10 @@ def _synced(far_end: FarEnd) -> bool:
 
 
 @pytest.fixture
-def export(tmp_path: Path, cluster: Cluster) -> Iterator[Export]:
+def export(tmp_path: Path, cluster: Cluster, s3: S3Server, collector: Collector) -> Iterator[Export]:
     name = f"sinks-{uuid.uuid4().hex[:8]}"
-    try:
-        kafka = Kafka(tmp_path / "kafka", properties={"num.partitions": "3"})
-        s3, collector = S3Server(tmp_path / "s3"), Collector(tmp_path / "collector")
-    except NotBuiltError as error:
-        pytest.fail(str(error), pytrace=False)
-    s3.make_bucket("lake")
     with ExitStack() as stack:
-        for server in (kafka, s3, collector):
-            stack.enter_context(server)
+        kafka = stack.enter_context(Kafka(tmp_path / "kafka", properties={"num.partitions": "3"}))
         far_ends = (Folder(tmp_path / "out"), Topics(kafka, name), Lake(s3, name), Records(collector))
         export = Export(tmp_path, cluster, name, far_ends)
         stack.callback(export.close)
