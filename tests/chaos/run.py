@@ -19,7 +19,6 @@ from tests.chaos.verdict import State, Verdict, canonical, judge
 from tests.chaos.world import NAMESPACE, World, untroubled
 from tests.chaos.writer import PATHS, Writer, ask, path
 
-WRITERS = 2
 LOOK_SECONDS = 0.1
 IDLE_SECONDS = 130.0  # a dead connection may take 75 s to be noticed, and a backoff 30 s more
 LONGEST_END_SECONDS = 600.0
@@ -37,6 +36,7 @@ class Run:
     folder: Path
     without: frozenset[str] = frozenset()
     faults: list[Fault] = field(default_factory=list)
+    writers: int = 2
     performed: list[Performance] = field(default_factory=list)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     evidence: list[str] = field(default_factory=list)
@@ -84,10 +84,10 @@ def carry_out(made: Run, *, say: Callable[[str], None], look: Callable[[World], 
                 world.cluster.api,
                 NAMESPACE,
                 number=number,
-                per_second=made.per_second / WRITERS,
+                per_second=made.per_second / made.writers,
                 seed=made.seed,
             )
-            for number in range(WRITERS)
+            for number in range(made.writers)
         ]
         for writer in writers:
             writer.start()
