@@ -116,7 +116,8 @@ class Rig:
     ) -> dict[str, int]:
         """One child, until it dies or has delivered the round's last change; what it visited.
 
-        `meanwhile` begins when the child delivers; the round's other changes follow it.
+        The first child has synced before that. `meanwhile` begins when the child delivers; the round's other
+        changes follow it.
         """
         self._rounds += 1
         end = f"end-{self._rounds}"
@@ -132,6 +133,8 @@ class Rig:
         return msgspec.json.decode(visited.read_bytes(), type=dict[str, int]) if visited else {}
 
     async def _write(self, end: str, meanwhile: Callable[[], Awaitable[None]] | None) -> None:
+        if self._rounds == 1:
+            await eventually(lambda: b"io.kexport.stream.synced" in self.out.read_bytes())
         if meanwhile:
             before = self.out.stat().st_size
             await eventually(lambda: self.out.stat().st_size > before)

@@ -28,7 +28,7 @@ def bookmark(pending: Pending, number: int) -> None:
 
 async def gathers(pending: Pending, *, cursors: Cursors | None = None) -> None:
     """Raises TimeoutError when it is not time within seconds, where waiting would mean an hour."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await pending.gather(cursors or Cursors({}), HOUR)
 
 

@@ -122,7 +122,7 @@ async def test_it_shows_a_running_exporter_waits_while_it_is_away_and_leaves_the
             terminal.resize(150, 40)
             await terminal.shows("ERROR")
             terminal.press("q")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await top.wait() == 0
             await terminal.shows("")
             assert LEAVE in terminal.text
@@ -142,7 +142,7 @@ async def test_it_waits_for_a_process_that_is_still_to_start_and_ctrl_c_ends_it(
     try:
         await terminal.shows("no kexport runs with the journal in state")
         top.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await top.wait() == 0
         assert LEAVE in terminal.text
     finally:

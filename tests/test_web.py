@@ -60,7 +60,7 @@ async def test_it_closes_at_once_though_somebody_looks(tmp_path):
     async with looking(tmp_path) as look:
         response = await look.session.get(look.web.url + "/events")
         await next_event(response)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await look.web.close()
             await response.content.read()  # ended as it should be, not cut: that would raise
         assert look.web.url == ""

@@ -106,7 +106,7 @@ async def test_a_server_that_is_away_is_waited_for() -> None:
 
 async def test_a_server_that_is_silent_is_given_up_in_time(server: FakeS3) -> None:
     server.hang.add("_kexport_check")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         error = await opening(settings(server, request_timeout_seconds=0.3))
     assert isinstance(error, TransientError)
     assert "cannot be reached" in str(error)
