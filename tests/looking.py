@@ -33,6 +33,13 @@ class Looking(NamedTuple):
     web: Web
     session: aiohttp.ClientSession
 
+    async def miss(self, name: str) -> None:
+        """A Pod is created while nobody watches, and the API server has forgotten that when it is back."""
+        await self.cluster.stop_listening()
+        self.cluster.create(pod(name))
+        self.cluster.forget()
+        await self.cluster.listen()
+
     async def get(self, path: str, **options: Any) -> Answer:
         method = options.pop("method", "GET")
         async with self.session.request(method, self.web.url + path, **options) as response:

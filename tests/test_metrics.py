@@ -125,10 +125,7 @@ async def test_changes_are_counted_by_stream_type_and_origin(tmp_path):
 
 async def test_a_gap_is_counted_with_its_reason_and_what_became_of_its_changes(tmp_path):
     async with looking(tmp_path) as look:
-        await look.cluster.stop_listening()
-        look.cluster.create(pod("lost"))
-        look.cluster.forget()
-        await look.cluster.listen()
+        await look.miss("lost")
         await look.exporter.until(lambda events: any(event.change == "gap" for event in events))
         await look.exporter.synced(2)
         got = await scraped(look)

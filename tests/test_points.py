@@ -42,10 +42,7 @@ async def test_every_value_is_the_one_that_metrics_says(tmp_path):
         lane = look.view.stats.lanes["memory"]
         await look.exporter.look(lambda: lane.retries >= 2, seconds=20, what=lambda: str(lane))
         memory.fail = lambda _events: None
-        await look.cluster.stop_listening()
-        look.cluster.create(pod("lost"))
-        look.cluster.forget()
-        await look.cluster.listen()
+        await look.miss("lost")
         await look.exporter.synced(2)
         pushed, on_page, _ = both(look.view, Points(look.view))
         assert_same(pushed, on_page)

@@ -83,10 +83,7 @@ async def test_changes_appear_live_with_hostile_names_as_they_are(tmp_path):
 
 async def test_a_gap_is_shown(tmp_path):
     async with looking(tmp_path) as look:
-        await look.cluster.stop_listening()
-        look.cluster.create(pod("lost"))
-        look.cluster.forget()
-        await look.cluster.listen()
+        await look.miss("lost")
         await look.exporter.synced(2)
         (gap,) = (await first_event(look))["status"]["gaps"]
         assert (gap["stream"], gap["reason"], gap["complete"]) == ("pods/*", "expired", True)

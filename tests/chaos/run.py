@@ -37,6 +37,8 @@ class Run:
     without: frozenset[str] = frozenset()
     faults: list[Fault] = field(default_factory=list)
     writers: int = 2
+    look: Callable[[World], None] = lambda world: None
+    """Called again and again while it runs."""
     performed: list[Performance] = field(default_factory=list)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     evidence: list[str] = field(default_factory=list)
@@ -44,7 +46,6 @@ class Run:
     end_seconds: float = 0.0
     restarts: int = 0
     exit_code: int | None = None
-    look: Callable[[World], None] | None = None
 
     @property
     def log(self) -> Path:
@@ -72,12 +73,11 @@ def run(
     return made
 
 
-def carry_out(made: Run, *, say: Callable[[str], None], look: Callable[[World], None] | None = None) -> None:
-    """Carry out the plan, and judge; `look` is called again and again meanwhile."""
+def carry_out(made: Run, *, say: Callable[[str], None]) -> None:
+    """Carry out the plan, and judge."""
     say(f"seed {made.seed}: {len(made.faults)} faults planned in {made.minutes:g} minutes")
     for fault in made.faults:
         say(str(fault))
-    made.look = look
     with World(made.folder, without=made.without) as world:
         writers = [
             Writer(
@@ -128,8 +128,7 @@ def _trouble(world: World, made: Run, writers: Sequence[Writer]) -> None:
 def _look(world: World, made: Run) -> None:
     world.check()
     world.keep_running()
-    if made.look:
-        made.look(world)
+    made.look(world)
     for each in made.performed:
         if each.error:
             raise AssertionError(f"{each.fault} could not be carried out") from each.error

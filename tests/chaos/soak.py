@@ -123,10 +123,12 @@ def soak(
 ) -> tuple[Run, list[Sample]]:
     """Carry out and judge. Raises when the run itself broke, which is no verdict on kexport."""
     faults = outages(minutes, away_seconds=away_seconds)
-    # A writer has one request under way: of so many, none need be faster than 13 ms for 300 a second.
-    made = Run(seed, minutes, 30 / away_seconds, per_second, folder, _UNTROUBLED, faults, writers=4)
     sampler = Sampler()
-    carry_out(made, say=say, look=sampler)
+    # A writer has one request under way: of so many, none need be faster than 13 ms for 300 a second.
+    made = Run(
+        seed, minutes, 30 / away_seconds, per_second, folder, _UNTROUBLED, faults, writers=4, look=sampler
+    )
+    carry_out(made, say=say)
     return made, sampler.samples
 
 
