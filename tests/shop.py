@@ -37,6 +37,10 @@ class Server(ABC):
     async def compact(self) -> None:
         """Let etcd forget everything before now."""
 
+    async def furnish(self, namespace: str) -> None:
+        """Wait until the new namespace has what controllers put into each; there may be none of them."""
+        return
+
     async def write(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         status, answer = await self.request(method, path, body)
         assert status < 300, f"{method} {path}: {status} {answer}"
@@ -53,6 +57,7 @@ class Shop:
     async def open(self) -> Shop:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}}
         await self.server.write("POST", "/api/v1/namespaces", body)
+        await self.server.furnish(self.name)
         return self
 
     def path(self, name: str = "", *, resource: str = "configmaps", api: str = "/api/v1") -> str:

@@ -51,6 +51,14 @@ class RealServer(Guarded):
     async def compact(self) -> None:
         await asyncio.to_thread(self._cluster.etcd.compact)
 
+    @override
+    async def furnish(self, namespace: str) -> None:
+        # Right behind a restart of the API server, the controllers may need seconds to come back to it.
+        path = f"/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
+        async with asyncio.timeout(60):
+            while (await self.request("GET", path))[0] != 200:
+                await asyncio.sleep(0.05)
+
     @property
     @override
     def user(self) -> dict[str, Any]:
