@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kexport.places import Lane
 
@@ -31,6 +31,19 @@ class Cursors:
     def set(self, name: str, lane: Lane) -> None:
         self._lanes[name] = lane
         self.dirty.add(name)
+
+    def advance(self, name: str, cursor: int) -> bool:
+        """Everything up to `cursor` is done for this lane; whether that is new."""
+        lane = self._lanes[name]
+        if (done := lane.done(cursor)) == lane:
+            return False
+        self.set(name, done)
+        return True
+
+    def told(self, name: str, dropped: int) -> None:
+        """This lane's sink knows of so many of the events that were given up."""
+        lane = self._lanes[name]
+        self.set(name, lane._replace(dropped=lane.dropped - dropped))
 
     def set_back(self, name: str, cursor: int) -> int:
         """Let a lane have again what is behind `cursor`; how many events, 0 if it has not come so far."""
@@ -64,3 +77,7 @@ class Cursors:
         lanes = {name: self._lanes[name] for name in self.dirty}
         self.dirty.clear()
         return lanes
+
+    def give_back(self, lanes: Iterable[str]) -> None:
+        """What was taken for these did not get to the disk; some of them may be gone by now."""
+        self.dirty |= self._lanes.keys() & set(lanes)

@@ -104,8 +104,7 @@ class Disk:
             except sqlite3.DatabaseError as error:
                 self.refuse(error)
                 await asyncio.sleep(RETRY_SECONDS)
-            else:
-                self.accept()
+            else:  # Not `accept`: what is this small may find room where the commit that waits does not.
                 return done
 
     def refuse(self, error: sqlite3.DatabaseError) -> None:

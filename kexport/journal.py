@@ -68,8 +68,7 @@ class Journal:
 
     def _load(self, lanes: list[str]) -> None:
         store = self._disk.store
-        gone = store.forget_lanes(lanes)
-        if gone:
+        if gone := store.forget_lanes(lanes):
             _log.warning("sinks are no longer configured, and their positions are forgotten", sinks=gone)
         store.register_lanes(lanes)
         self._cursors = Cursors(store.lanes())
@@ -185,9 +184,7 @@ class Journal:
 
     def advance(self, name: str, cursor: int) -> None:
         """Everything up to `cursor` is done for this sink; never moves it back."""
-        lane = self._cursors[name]
-        if (done := lane.done(cursor)) != lane:
-            self._cursors.set(name, done)
+        if self._cursors.advance(name, cursor):
             self._pending.wake()
 
     def turn(self, name: str) -> int:
@@ -208,8 +205,7 @@ class Journal:
 
     def told(self, name: str, dropped: int) -> None:
         """The sink has been told, durably, that `dropped` events were given up."""
-        lane = self._cursors[name]
-        self._cursors.set(name, lane._replace(dropped=lane.dropped - dropped))
+        self._cursors.told(name, dropped)
         self._pending.wake()
 
     async def delivered(self, name: str) -> None:
@@ -237,7 +233,8 @@ class Journal:
         while True:
             await self._pending.gather(self._cursors, self._config.commit_seconds)
             await self._commit()
-            await self._trim()
+            self._recent.shorten(self._cursors.passed(self.committed))
+            await self._tidying.trim(self.committed)
             async with self._news:
                 self._news.notify_all()
 
@@ -245,6 +242,7 @@ class Journal:
         """Write what has gathered, however long the disk refuses; nothing newer is reported or shown before.
 
         A cancellation waits for the transaction under way, so that nobody has to guess whether it went in.
+        What did not is given back: `close` tries once more, together with what has come since.
         """
         if self._pending.idle and not self._cursors.dirty and not self._disk.failing:
             await self._disk.do(self._disk.look)
@@ -258,19 +256,26 @@ class Journal:
                 stored = work.result()
             except sqlite3.DatabaseError as error:
                 self._disk.refuse(error)
-                if cancelled:  # `close` tries once more
-                    self._pending.give_back(batch)
-                    self._cursors.dirty |= set(batch.commit.lanes) & set(self._cursors.all())
+                if cancelled:
+                    self._pending.give_back(batch, self._cursors)
                     raise asyncio.CancelledError from error
-                if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                    await self._tidying.make_room(self.committed)
-                await asyncio.sleep(RETRY_SECONDS)
+                await self._wait_out(error, batch)
             else:
                 self.tally.commits.observe(monotonic() - started)
                 self._landed(batch, stored)
                 if cancelled:
                     raise asyncio.CancelledError
                 return
+
+    async def _wait_out(self, error: sqlite3.DatabaseError, batch: Batch) -> None:
+        """Make room if that is what the disk lacks, and wait until the next attempt."""
+        try:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                await self._tidying.make_room(self.committed)
+            await asyncio.sleep(RETRY_SECONDS)
+        except asyncio.CancelledError:
+            self._pending.give_back(batch, self._cursors)
+            raise
 
     def _landed(self, batch: Batch, stored: int) -> None:
         self.retention.bytes += stored
@@ -279,10 +284,6 @@ class Journal:
             self._recent.append(batch.events, batch.size)
             self.committed = batch.events[-1].position
         self._disk.accept()
-
-    async def _trim(self) -> None:
-        self._recent.shorten(self._cursors.passed(self.committed))
-        await self._tidying.trim(self.committed)
 
     async def close(self) -> None:
         """Commit what is left, then let go of the file and the directory; call after `run` has ended.

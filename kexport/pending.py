@@ -123,8 +123,9 @@ class Pending:
         self._events, self.size, self._positions, self._objects, self._states = [], 0, {}, {}, {}
         return batch
 
-    def give_back(self, batch: Batch) -> None:
+    def give_back(self, batch: Batch, cursors: Cursors) -> None:
         """It did not go in: it is pending again, before what has come since."""
+        cursors.give_back(batch.commit.lanes)
         self._events = [*batch.events, *self._events]
         self.size += batch.size
         self._positions = {**batch.commit.positions, **self._positions}

@@ -108,6 +108,25 @@ async def test_scenario_38_nothing_is_shown_before_the_disk_took_it_and_stopping
         assert await everything(journal) == []
 
 
+async def test_scenario_38_what_waits_for_the_disk_at_a_stop_goes_in_before_what_came_behind_it(
+    tmp_path: Path,
+) -> None:
+    async with open_journal(tmp_path) as (journal, writer):
+        await allow_pages(journal, 0)
+        journal.append(PODS, events(1, 20, 20_000), {"a": Known("u", "9")}, Position(version="9"))
+        journal.advance("a", 3)
+        await eventually(lambda: bool(journal.failing))
+        journal.append(PODS, events(21, 1), {"b": Known("v", "10")}, Position(version="10"))
+        writer.cancel()  # which is waiting for its next attempt
+        await asyncio.wait([writer])
+        await allow_pages(journal, 100_000)
+    async with running(config(tmp_path)) as journal:
+        assert [each.position for each in await everything(journal)] == list(range(1, 22))
+        assert journal.positions[PODS].version == "10"
+        assert await journal.known(PODS) == {"a": Known("u", "9"), "b": Known("v", "10")}
+        assert journal.lane("a").cursor == 3
+
+
 async def test_scenario_38_a_full_disk_is_met_while_a_stream_is_registered_and_the_journal_waits(
     tmp_path: Path,
 ) -> None:
@@ -117,6 +136,7 @@ async def test_scenario_38_a_full_disk_is_met_while_a_stream_is_registered_and_t
         registering = asyncio.create_task(journal.register(streams, cluster_uid="uid-1"))
         await eventually(lambda: bool(journal.failing))
         assert not registering.done()
+        assert journal.failing
         await allow_pages(journal, 100_000)
         await registering
         assert set(streams) <= set(journal.positions)

@@ -145,13 +145,15 @@ class Courier:
 
     def _reach(self, topic: str) -> None:
         producer = self._client()
-        begin = time.monotonic()
+        begin, missing = time.monotonic(), None
         self._reports.errors = []
         while error := _ask(producer, topic, seconds=min(max(1.0, time.monotonic() - begin), 2.0)):
             producer.poll(0)
             errors = [*self._reports.errors, error]
-            patience = _TOPIC_SECONDS if is_no_topic(error) else _REACH_SECONDS
-            late = self._stopping.wait(0.1) or time.monotonic() - begin > patience
+            # Without a topic from then on: a broker that was asked to make it may be silent meanwhile.
+            missing = (missing or time.monotonic()) if is_no_topic(error) else None
+            end = missing + _TOPIC_SECONDS if missing else begin + _REACH_SECONDS
+            late = self._stopping.wait(0.1) or time.monotonic() > end
             if late or any(map(is_final, errors)):
                 brokers = str(self._properties["bootstrap.servers"])
                 raise opening_failure(errors, place=self._place, topic=topic, brokers=brokers)

@@ -195,6 +195,25 @@ async def test_open_refuses_a_topic_that_is_not_there(
             pass
 
 
+async def test_a_broker_that_is_silent_while_it_makes_a_topic_is_waited_for(
+    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patience = 0.2
+    monkeypatch.setattr("kexport_kafka.courier._TOPIC_SECONDS", patience)
+    missing, silent = KafkaError(UNKNOWN_TOPIC), KafkaError(KafkaError._TIMED_OUT)
+    answers = iter([missing, silent, missing, None])
+
+    def answer(*_: object, seconds: float) -> KafkaError | None:
+        found = next(answers)
+        if found is silent:
+            time.sleep(2 * patience)
+        return found
+
+    monkeypatch.setattr("kexport_kafka.courier._ask", answer)
+    async with opened(kafka.bootstrap):
+        assert next(answers, "all given") == "all given"
+
+
 async def test_open_refuses_a_topic_without_permission(kafka: MockKafka) -> None:
     kafka.make_topic("audit")
     kafka.fail_topic("audit", NO_PERMISSION)
