@@ -7,12 +7,10 @@ but the journal, so one sink's trouble never reaches another.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 from kexport.backoff import Backoff
+from kexport.batching import Batches
 from kexport.config import SinkSettings
 from kexport.encoder import dropped_events
 from kexport.errors import ConfigError, DamagedChunkError, RejectedError, SinkError, TransientError, placed
@@ -21,7 +19,7 @@ from kexport.hold import Hold
 from kexport.journal import Journal
 from kexport.outlet import Outlet
 from kexport.route import Wanted
-from kexport.sink import BatchConfig, Sink
+from kexport.sink import Sink
 from kexport.telemetry import LaneStats, get_log
 
 
@@ -47,16 +45,15 @@ class Lane:
         self._settings = settings
         self._outlet = Outlet(settings, sink, stats)
         self._journal = journal
-        self.wanted = wanted
+        self._batches = Batches(settings, journal, wanted, stats, moved=self._move_to)
         self._lasting = lasting
         self._stats = stats
         self._others = others
         self._cluster = cluster
         self._backoff = self._new_backoff()
-        self._ahead: deque[Event] = deque()
         self._log = get_log("delivery", sink=self.name)
         self._stats.cursor = journal.lane(self.name).cursor
-        self._turn = journal.turn(self.name)
+        self._stopped = self._telling = False
         self.hold = Hold(self.name, stats, moved=self._move_to)
 
     def _new_backoff(self) -> Backoff:
@@ -68,12 +65,13 @@ class Lane:
     async def run(self) -> None:
         """Deliver until cancelled; raises ConfigError when the sink says that it can never work."""
         await self.open()
-        while True:
-            self._follow()
+        while not self._stopped:
+            if self._set_back:
+                self._begin_anew()
             if dropped := self._journal.lane(self.name).dropped:
                 await self._tell_dropped(dropped)
             try:
-                batch, reached = await self._next_batch(self._journal.lane(self.name).cursor)
+                batch, reached = await self._batches.next(self._journal.lane(self.name).cursor)
             except DamagedChunkError as error:
                 await self._tell_damaged(error)
                 continue
@@ -81,73 +79,25 @@ class Lane:
                 await self._deliver(batch)
             self._move_to(reached)
 
+    def want(self, wanted: Wanted) -> None:
+        """Deliver, from here on, what these routes want."""
+        self._batches.wanted = wanted
+
     @property
     def _set_back(self) -> bool:
-        """Whether the place was set back for a replay: what is under way doesn't count any more."""
-        return self._journal.turn(self.name) != self._turn
+        """Whether what is under way doesn't count any more: it is to be repeated, or another lane goes on."""
+        return self._stopped or self._batches.set_back
 
-    def _follow(self) -> None:
-        """Begin at the place as it is now."""
-        if self._set_back:
-            self._ahead.clear()
-            self._turn = self._journal.turn(self.name)
-            self._stats.cursor = self._journal.lane(self.name).cursor
+    def _begin_anew(self) -> None:
+        """Go on from the place as it is now."""
+        self._batches.begin_anew()
+        self._stats.cursor = self._journal.lane(self.name).cursor
 
     def _move_to(self, position: int) -> None:
-        """Everything up to this position is done."""
-        if not self._set_back:
+        """Everything up to this position is done; a gap event that is skipped makes none of its events so."""
+        if not (self._set_back or self._telling):
             self._journal.advance(self.name, position)
             self._stats.cursor = position
-
-    async def _next_batch(self, after: int) -> tuple[list[Event], int]:
-        """The next events that this sink wants, and the position they reach to, filtered ones included."""
-        limits = self._settings.batch
-        batch: list[Event] = []
-        size, deadline = 0, 0.0
-        while True:
-            while self._ahead:
-                event = self._ahead[0]
-                if batch and not _fits(limits, len(batch), size + len(event.line)):
-                    return batch, after
-                self._ahead.popleft()
-                self._stats.under_way = after = event.position
-                if self.wanted(event):
-                    batch.append(event)
-                    size += len(event.line)
-                    deadline = deadline or time.monotonic() + limits.max_wait_seconds
-                else:
-                    self._stats.filtered += 1
-            full = len(batch) >= limits.max_events or size >= limits.max_bytes
-            if batch and (full or not await self._more(after, deadline)):
-                return batch, after
-            if not batch:
-                # What was filtered is done, too: say so before waiting for what may be long in coming.
-                self._move_to(after)
-                await self._journal.news(after, lane=self.name)
-                if self._set_back:
-                    return [], after
-            try:
-                self._ahead.extend(await self._journal.read(after))
-            except DamagedChunkError:
-                if batch:
-                    return batch, after  # first what could be read
-                raise
-
-    async def _more(self, after: int, deadline: float) -> bool:
-        """Whether more events are there, or come before the deadline."""
-        if self._set_back:
-            return False
-        if self._journal.committed > after:
-            return True
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        try:
-            async with asyncio.timeout(left):
-                await self._journal.news(after, lane=self.name)
-        except TimeoutError:
-            return False
-        return True
 
     async def _deliver(self, batch: Sequence[Event]) -> None:
         """Write until every event of the batch is durable, set aside, or given up by an operator."""
@@ -231,9 +181,7 @@ class Lane:
         while not (self.hold.ordered or self._set_back):
             try:
                 # Asked for each time: a reload may put another lane in its place.
-                target = self._others[self._settings.rejects_to]
-                await target.open()
-                await target.write([event])
+                await self._others[self._settings.rejects_to].take([event])
             except Exception as error:  # noqa: BLE001  (this lane must not lose the event, whatever it is)
                 wait = backoff.next()
                 self._log.error("cannot store a rejected event", error=error, again_in_seconds=round(wait, 1))
@@ -246,7 +194,7 @@ class Lane:
     async def _tell_dropped(self, dropped: int) -> None:
         """The journal was full and gave up events that this sink had not had: it gets a gap event instead."""
         self._log.error("the journal was full; events were given up", events=dropped)
-        self._ahead.clear()
+        self._begin_anew()
         until = self._journal.lane(self.name).cursor
         if await self._tell_gap("journal-full", dropped=dropped, until=until):
             self._journal.told(self.name, dropped)
@@ -262,14 +210,18 @@ class Lane:
     async def _tell_gap(self, reason: str, *, dropped: int, until: int) -> bool:
         """Whether it was told: not where the place was set back meanwhile."""
         gap = dropped_events(self._cluster, self.name, reason=reason, dropped=dropped, until=until)
-        await self._deliver([gap])
+        self._telling = True
+        try:
+            await self._deliver([gap])
+        finally:
+            self._telling = False
         return not self._set_back
 
     # -- life cycle ---------------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Open the sink, however long it takes; raises ConfigError when it can never work."""
-        while not self._outlet.opened:
+        while not (self._outlet.opened or self._stopped):
             try:
                 await self._outlet.open()
                 self._healthy()
@@ -282,17 +234,20 @@ class Lane:
                 problem = error
             await self._wait_after(problem)
 
-    async def write(self, events: Sequence[Event]) -> None:
-        """One write to the sink; raises what the sink raises, TransientError when late."""
+    async def take(self, events: Sequence[Event]) -> None:
+        """Store what another lane can't: one attempt, also to open; raises what the sink raises.
+
+        TransientError when late, and once it is closed.
+        """
+        await self._outlet.open()
         await self._outlet.write(events)
 
-    async def drained(self) -> None:
-        """Wait until everything durable has been delivered."""
-        await self._journal.delivered(self.name)
+    def stop(self) -> None:
+        """From here on nothing moves its place, nor is anything written: another lane is to go on there.
+
+        Also where the sink's plugin lets no cancellation pass, so that its task may go on.
+        """
+        self._stopped = True
 
     async def close(self) -> None:
         await self._outlet.close()
-
-
-def _fits(limits: BatchConfig, count: int, size: int) -> bool:
-    return count < limits.max_events and size <= limits.max_bytes

@@ -76,7 +76,7 @@ class Journal:
         self.cluster_uid = store.meta("cluster")
         self._appended = self.committed = store.last()
         self.retention = Retention(self._config, store)
-        self._tidying = Tidying(self._disk, self.retention, self._cursors, self.tally)
+        self.tidying = Tidying(self._disk, self.retention, self._cursors, self.tally)
         self.tally.begin(store, self.committed, self.retention.first)
 
     @property
@@ -193,7 +193,7 @@ class Journal:
 
     async def set_back(self, name: str, begin: Callable[[Store], int]) -> Repeat:
         """Let a lane repeat what is behind the position that `begin` finds; durable after `settle`."""
-        repeat = await self._tidying.set_back(name, begin)
+        repeat = await self.tidying.set_back(name, begin)
         async with self._news:
             self._news.notify_all()
         return repeat
@@ -234,7 +234,7 @@ class Journal:
             await self._pending.gather(self._cursors, self._config.commit_seconds)
             await self._commit()
             self._recent.shorten(self._cursors.passed(self.committed))
-            await self._tidying.trim(self.committed)
+            await self.tidying.trim(self.committed)
             async with self._news:
                 self._news.notify_all()
 
@@ -271,7 +271,7 @@ class Journal:
         """Make room if that is what the disk lacks, and wait until the next attempt."""
         try:
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                await self._tidying.make_room(self.committed)
+                await self.tidying.make_room(self.committed)
             await asyncio.sleep(RETRY_SECONDS)
         except asyncio.CancelledError:
             self._pending.give_back(batch, self._cursors)

@@ -72,8 +72,11 @@ class Lanes:
         self._running[name] = _Running(settings, lane, task)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()):
-            self._failed(error)
+        if not task.cancelled():
+            if error := task.exception():
+                self._failed(error)
+        elif not task.cancelling():  # nobody asked for that, and events would wait for ever without a word
+            self._failed(RuntimeError(f"{task.get_name()} was broken off"))
 
     async def adjust(self, config: Config, wanted: Mapping[str, Wanted]) -> None:
         """As this configuration has it; what is unchanged goes on undisturbed. Raises ConfigError before."""
@@ -106,14 +109,16 @@ class Lanes:
     def want(self, wanted: Mapping[str, Wanted]) -> None:
         """Each lane delivers, from here on, what its routes want."""
         for name, running in self._running.items():
-            running.lane.wanted = wanted[name]
+            running.lane.want(wanted[name])
 
     async def _stop(self, name: str) -> None:
-        running = self._running.pop(name)
+        running = self._running[name]
+        running.lane.stop()
         if await end([running.task], seconds=CLOSE_SECONDS):
             self._stick(name)
         del self._lanes[name]
         await self._close({name: running.lane})
+        del self._running[name]  # at last: a stop that comes between closes it
 
     def _stick(self, name: str) -> None:
         self.stuck.add(name)

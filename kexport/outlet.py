@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from kexport.config import SinkSettings
 from kexport.errors import TransientError
@@ -24,22 +24,23 @@ class Outlet:
         self._stats = stats
         self._one = asyncio.Lock()
         self.opened = False
+        self._closed = False
 
     async def open(self) -> None:
         """One attempt, unless it is open; raises what the sink raises, TimeoutError when late."""
         async with self._one:
             if not self.opened:
-                async with asyncio.timeout(OPEN_SECONDS):
-                    await self._sink.open()
+                await self._call(self._sink.open, OPEN_SECONDS)
                 self.opened = True
+                if self._closed:  # meanwhile: what it has opened is not to stay
+                    await self.close()
 
     async def write(self, events: Sequence[Event]) -> None:
-        """One write; raises what the sink raises, TransientError when late."""
+        """One write; raises what the sink raises, TransientError when late, or closed."""
         async with self._one:
             started = time.monotonic()
             try:
-                async with asyncio.timeout(self._settings.timeout_seconds):
-                    await self._sink.write(events)
+                await self._call(lambda: self._sink.write(events), self._settings.timeout_seconds)
                 self._stats.succeeded = time.monotonic()
             except TimeoutError as error:
                 raise TransientError(
@@ -48,8 +49,25 @@ class Outlet:
             finally:
                 self._stats.writes.observe(time.monotonic() - started)
 
+    async def _call(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """A plugin may let out a cancellation that nobody asked for, as of a call of its own that it gave up.
+
+        It would end the lane without a word.
+        """
+        if self._closed:
+            raise TransientError("the sink is closed; another may have taken its place")
+        try:
+            async with asyncio.timeout(seconds):
+                await work()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task and task.cancelling():
+                raise
+            raise TransientError("the sink broke off by itself (CancelledError)") from None
+
     async def close(self) -> None:
         """Everything acknowledged is durable: what fails now is only said."""
+        self._closed = True
         try:
             await self._sink.close()
         except Exception as error:  # noqa: BLE001  (the end goes on)

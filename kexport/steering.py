@@ -107,8 +107,7 @@ class Steering:
             return str(await asyncio.to_thread(park, directory, events))
         try:
             async with asyncio.timeout(PARK_SECONDS):
-                await to.open()
-                await to.write(events)
+                await to.take(events)
         except TimeoutError as error:
             raise KexportError(
                 f"sinks.{to.name}: has not stored it within {PARK_SECONDS:g} s; nothing was given up"

@@ -53,11 +53,15 @@ class Tidying:
         if cancelled:
             raise asyncio.CancelledError
 
+    async def settled(self) -> None:
+        """Wait until what is being deleted is gone, and the places say so."""
+        async with self._one:
+            pass
+
     async def set_back(self, name: str, begin: Callable[[Store], int]) -> Repeat:
         """Set a lane's place back to where `begin` finds, if it is further; raises what `begin` raises."""
-        position = await self._disk.consult(
-            begin, self._disk.to_read
-        )  # may take its time: nothing waits for it
+        # It may take its time: nothing waits for it.
+        position = await self._disk.consult(begin, self._disk.to_read)
         async with self._one:
             while position < self._retention.first:  # deleted meanwhile
                 position = await self._disk.consult(begin, self._disk.to_read)

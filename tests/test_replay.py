@@ -216,7 +216,7 @@ async def test_what_is_to_be_repeated_is_not_deleted_under_the_lane(tmp_path: Pa
             await feed(opened, 3)
             for name in ("a", "b"):
                 opened.advance(name, opened.committed)
-            trim = asyncio.create_task(opened._tidying.trim(opened.committed))
+            trim = asyncio.create_task(opened.tidying.trim(opened.committed))
             opened.retention._trimmed_at = 0.0
             repeat = await opened.set_back("a", Replay(oldest=True).begin)
             await trim

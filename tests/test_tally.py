@@ -106,7 +106,7 @@ async def test_a_journal_that_was_trimmed_says_where_it_begins(tmp_path):
     assert (journal.retention.first, journal.tally.lag(0)[0]) == (0, 2)
     journal.advance("a", 2)
     journal.tally.marks.note(2, time.monotonic() + 1)  # the next event comes a second later
-    await journal._tidying.trim(journal.committed)
+    await journal.tidying.trim(journal.committed)
     assert (journal.retention.first, journal.retention.bytes) == (2, 0)
     assert len(journal.tally.marks._marks) == 1
     await journal.close()
