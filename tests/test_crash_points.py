@@ -37,7 +37,7 @@ from tests.crashing_exporter import DIED, Orders
 from tests.exporter import toml_of
 from tests.objects import configmap, eventually
 
-RUN_SECONDS = 30
+RUN_SECONDS = 60
 STREAM = StreamKey("configmaps/*")
 EVERY = os.environ.get("KEXPORT_CRASH_POINTS") == "all"
 SAMPLED_SECONDS = float(os.environ.get("KEXPORT_CRASH_SECONDS") or 20)

@@ -64,7 +64,7 @@ def define(cluster: Cluster, plural: str) -> None:
     definition = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert cluster.api.request("POST", DEFINITIONS, definition)[0] in {201, 409}
     path = f"/apis/monitoring.coreos.com/v1/{plural}"
-    wait_until(lambda: cluster.api.request("GET", path)[0] == 200, seconds=20, what=f"{plural} are served")
+    wait_until(lambda: cluster.api.request("GET", path)[0] == 200, seconds=60, what=f"{plural} are served")
 
 
 @pytest.mark.parametrize("path", GIVEN, ids=lambda path: path.name)

@@ -11,7 +11,7 @@ from tests.testbed.cache import BuildError, NotBuiltError
 from tests.testbed.collector import Collector
 from tests.testbed.etcd import Etcd
 from tests.testbed.kafka import Kafka
-from tests.testbed.kubernetes import ApiServer, Cluster, ControllerManager
+from tests.testbed.kubernetes import ApiServer, Cluster, ControllerManager, is_passing
 from tests.testbed.port import free_port
 from tests.testbed.process import Server, ServerError
 from tests.testbed.s3 import S3Server
@@ -29,4 +29,5 @@ __all__ = [
     "Server",
     "ServerError",
     "free_port",
+    "is_passing",
 ]

@@ -22,7 +22,7 @@ from tests.testbed import packages
 from tests.testbed.process import Server
 
 PROGRAM = "chromium"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 _KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "/": 191}
 # Without these it asks its maker's servers for updates and the like.
 _QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic")

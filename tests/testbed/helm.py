@@ -31,7 +31,7 @@ class Helm:
             **{f"HELM_{kind}_HOME": str(home / kind.lower()) for kind in ("CACHE", "CONFIG", "DATA")},
         }
 
-    def try_(self, *arguments: object, max_wait_seconds: float = 120) -> Outcome:
+    def try_(self, *arguments: object, max_wait_seconds: float = 240) -> Outcome:
         """Run it, whatever comes of it."""
         done = subprocess.run(
             [str(self._binary), *map(str, arguments)],
@@ -44,7 +44,7 @@ class Helm:
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
 
-    def run(self, *arguments: object, max_wait_seconds: float = 120) -> str:
+    def run(self, *arguments: object, max_wait_seconds: float = 240) -> str:
         """What it prints; a failure shows what it said."""
         done = self.try_(*arguments, max_wait_seconds=max_wait_seconds)
         assert done.code == 0, f"helm {' '.join(map(str, arguments))}: {done.out}{done.err}"

@@ -143,7 +143,7 @@ class Image:
         conf.write_text("[global]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items()))
         return [*volumes, f"--volume={conf}:/etc/pip.conf:ro"]
 
-    def _buildah(self, *arguments: str, max_wait_seconds: float = 120) -> str:
+    def _buildah(self, *arguments: str, max_wait_seconds: float = 300) -> str:
         place = self._folder / self._driver
         storage = [
             f"--storage-driver={self._driver}",

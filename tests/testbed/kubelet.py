@@ -29,6 +29,10 @@ _RENEW_AT = 0.8  # of a token's life, as the real one does
 _MERGE = "application/merge-patch+json"
 
 
+class AbsentError(AssertionError):
+    """What the API server was asked about is not there, or no longer the same."""
+
+
 class Kubelet(threading.Thread):
     """`with Kubelet(…) as kubelet`; `error` is what ended it, `ended` the Pods that were stopped."""
 
@@ -52,6 +56,7 @@ class Kubelet(threading.Thread):
         self._stopping = threading.Event()
         self._refreshed = 0.0
         self._renewing = True
+        self._missed = ""
         self.ended: list[RunningPod] = []
         self.error: BaseException | None = None
 
@@ -72,7 +77,7 @@ class Kubelet(threading.Thread):
         return folder
 
     def pod(self, name: str) -> RunningPod:
-        (found,) = (pod for pod in self._pods.values() if pod.name == name)
+        (found,) = (pod for pod in list(self._pods.values()) if pod.name == name)
         return found
 
     @contextmanager
@@ -105,12 +110,26 @@ class Kubelet(threading.Thread):
             if pod["metadata"].get("deletionTimestamp"):
                 self._end(pod, running)
             elif running is None and pod.get("status", {}).get("phase") == "Pending":
-                self._begin(pod)
+                # As the real one: tried again until all that it names is there.
+                with self._patience():
+                    self._begin(pod)
             elif running:
                 if refresh:
-                    self._write_volumes(pod, running.volumes)
+                    # As the real one: what was deleted stays mounted.
+                    with self._patience():
+                        self._write_volumes(pod, running.volumes)
                 if running.look():
                     self._tell(pod, running)
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """What is absent is for the next round; a test that fails over it shows what that was."""
+        try:
+            yield
+        except AbsentError as error:
+            if self._missed != str(error):
+                self._missed = str(error)
+                print(f"the node waits: {error}", flush=True)
 
     def _begin(self, pod: dict[str, Any]) -> None:
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
@@ -129,7 +148,6 @@ class Kubelet(threading.Thread):
         )
         self._pods[uid] = running
         running.start()
-        self._tell(pod, running)
 
     def _end(self, pod: dict[str, Any], running: RunningPod | None) -> None:
         """SIGTERM, and SIGKILL when the grace period is over; then the Pod is gone."""
@@ -218,5 +236,7 @@ class Kubelet(threading.Thread):
         self, method: str, path: str, body: Any = None, *, accept: set[int] | None = None, **options: Any
     ) -> Any:
         status, answer = self._api.request(method, path, body, **options)
-        assert status in (accept or {200, 201}), f"{method} {path}: {status} {answer[:500]!r}"
+        if status not in (accept or {200, 201}):
+            kind = AbsentError if status in {404, 409} else AssertionError
+            raise kind(f"{method} {path}: {status} {answer[:500]!r}")
         return json.loads(answer)

@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from tests.testbed.cache import BuildError
+from tests.testbed.cache import BuildError, locked
 
 
 def provide(tools: Iterable[str], *, what: str) -> None:
     """See to it that these commands, which are named as their packages, are there; raises BuildError."""
-    missing = [tool for tool in tools if shutil.which(tool) is None]
-    if not missing:
+    tools = list(tools)
+    if not _missing(tools):
         return
+    # apt-get gives up when it is run twice at once.
+    with locked():
+        if missing := _missing(tools):  # nobody else has installed them meanwhile
+            _install(missing, what=what)
+
+
+def _missing(tools: Iterable[str]) -> list[str]:
+    return [tool for tool in tools if shutil.which(tool) is None]
+
+
+def _install(missing: Sequence[str], *, what: str) -> None:
     names = ", ".join(missing)
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise BuildError(f"{what} needs {names}: install them")

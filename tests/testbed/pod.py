@@ -67,6 +67,7 @@ class RunningPod:
         self.log = folder / "log"
         self.exit_code: int | None = None
         self.stopped_seconds = 0.0
+        self.began = 0.0
         self.started_seconds = 0.0
         self.killed = False
         self._folder = folder
@@ -74,7 +75,7 @@ class RunningPod:
         self._security = {**pod["spec"]["securityContext"], **self._container["securityContext"]}
         self._spec = self._described(root, image, environment, sources)
         self._process: subprocess.Popen[bytes] | None = None
-        self._began = self._asked = self._deadline = 0.0
+        self._asked = self._deadline = 0.0
         ports = {port["name"]: port["containerPort"] for port in self._container.get("ports", ())}
         self._probes = {
             kind: Probe(self._container[kind], ports[self._container[kind]["httpGet"]["port"]])
@@ -90,7 +91,7 @@ class RunningPod:
         spec.write_text(json.dumps(self._spec), encoding="utf-8")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(enter(spec), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        self._began = time.monotonic()
+        self.began = time.monotonic()
 
     def look(self) -> bool:
         """Ask the probes that are due; whether the status has changed."""
@@ -134,6 +135,11 @@ class RunningPod:
         self.stopped_seconds = time.monotonic() - self._asked
         return self.exit_code is not None
 
+    @property
+    def ended(self) -> float:
+        """When it was gone, after it had been asked to end; by the clock of `began`."""
+        return self._asked + self.stopped_seconds
+
     def kill(self) -> None:
         if self._process and self._process.poll() is None:
             self._process.kill()
@@ -149,7 +155,7 @@ class RunningPod:
         startup.look()
         assert startup.passing is not False, f"it does not start: {self.tail()}"
         if startup.passing:
-            self.started_seconds = time.monotonic() - self._began
+            self.started_seconds = time.monotonic() - self.began
         return bool(startup.passing)
 
     def _state(self) -> tuple[str, bool]:

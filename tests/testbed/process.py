@@ -73,7 +73,7 @@ class Server:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, *, max_wait_seconds: float = 60) -> Self:
+    def start(self, *, max_wait_seconds: float = 180) -> Self:
         """Start, and return when the server answers; keeps ports and data of an earlier start."""
         if self.running:
             raise ServerError(f"{self.name} is already running")
@@ -115,7 +115,7 @@ class Server:
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)
 
-    def restart(self, *, max_wait_seconds: float = 60) -> None:
+    def restart(self, *, max_wait_seconds: float = 180) -> None:
         self.stop()
         self.start(max_wait_seconds=max_wait_seconds)
 
