@@ -21,7 +21,7 @@ from tests.exporter import Exporter, Memory, toml_of
 from tests.live.recording import Recording
 from tests.looking import QUICK, pod, view_of
 
-SECONDS = 30.0
+SECONDS = 120.0
 SMALL = {"max_bytes": 1 << 20}  # of the table [journal]
 
 
@@ -156,7 +156,10 @@ async def fill(here: Site, enough) -> None:
         newest = tally.newest
         annotations = {"noise": noise.randbytes(20_000).hex()}
         here.cluster.create(pod(f"big-{number}", annotations=annotations))
-        await here.wait(lambda newest=newest: tally.newest > newest or enough(), "no event came")
+        # In the journal once it is committed, and only then does it take room.
+        await here.wait(
+            lambda newest=newest: here.journal.committed > newest or enough(), "no event is committed"
+        )
     raise AssertionError("500 large objects are not enough")
 
 

@@ -11,9 +11,19 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tests.exporter import toml_of
+
+_BEING_MADE = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+"""What a broker says of a topic that it is still making."""
 
 
 class Process:
@@ -43,7 +53,7 @@ class Process:
     def stop(self) -> int:
         """SIGTERM, once it is up, for Python itself ends otherwise than kexport does; the exit code."""
         assert self._child
-        wait_until(lambda: self._is_up() or self._has_ended(), seconds=30, what=f"it starts\n{self.tail()}")
+        wait_until(lambda: self._is_up() or self._has_ended(), seconds=90, what=f"it starts\n{self.tail()}")
         self._child.send_signal(signal.SIGTERM)
         return self._child.wait(60)
 
@@ -95,12 +105,21 @@ class Topics:
     def read(self) -> list[bytes]:
         """The values of all records so far, in order for each partition."""
         for topic, partition in self._partitions():
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-            self._read(topic, partition, end)
+            self._read(topic, partition, self._end(topic, partition))
         return [record.value() for record in self.records]
 
+    def _end(self, topic: str, partition: int) -> int:
+        """Where the next record will be; 0 while the topic is being made."""
+        try:
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+        except KafkaException as error:
+            if error.args[0].code() not in _BEING_MADE:
+                raise
+            return 0
+        return int(end)
+
     def _partitions(self) -> Iterable[tuple[str, int]]:
-        for name, topic in self._consumer.list_topics(timeout=10).topics.items():
+        for name, topic in self._consumer.list_topics(timeout=30).topics.items():
             if name.startswith(self._prefix):
                 yield from ((name, partition) for partition in topic.partitions)
 
@@ -110,7 +129,7 @@ class Topics:
             return
         self._consumer.assign([TopicPartition(topic, partition, start)])
         while start < end:
-            record = self._consumer.poll(10)
+            record = self._consumer.poll(60)
             assert record is not None, f"{topic} {partition}: nothing after {start} of {end}"
             if record.error():
                 raise KafkaException(record.error())

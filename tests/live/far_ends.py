@@ -20,6 +20,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
 
 from tests.live.exporting import file_lines
 from tests.live.far_end import FarEnd, Tail
+from tests.live.link import Link
 from tests.testbed import Collector, Kafka, S3Server
 
 
@@ -28,7 +29,7 @@ class Folder(FarEnd):
 
     def __init__(self, folder: Path) -> None:
         super().__init__("file")
-        self._folder = folder
+        self._link = Link(folder)
         self._path = folder / "changes.jsonl"
         self._tail = Tail(self._path)
 
@@ -36,16 +37,10 @@ class Folder(FarEnd):
         return {"type": "file", "path": str(self._path), "retry": {"max_seconds": 2.0}}
 
     def down(self) -> None:
-        self._folder.rename(self._away)
-        self._folder.touch()
+        self._link.down()
 
     def up(self) -> None:
-        self._folder.unlink()
-        self._away.rename(self._folder)
-
-    @property
-    def _away(self) -> Path:
-        return self._folder.with_name(self._folder.name + "-away")
+        self._link.up()
 
     def read_back(self) -> list[bytes]:
         return file_lines(self._path)
@@ -90,7 +85,7 @@ class Topics(FarEnd):
 
     def assign(self) -> int:
         """Read the topics that are there from their beginnings, all partitions; gives how many topics."""
-        listing = self._consumer.list_topics(timeout=10).topics
+        listing = self._consumer.list_topics(timeout=30).topics
         found = {name: topic for name, topic in listing.items() if name.startswith(self._prefix + ".")}
         places = [
             TopicPartition(name, number, OFFSET_BEGINNING)
@@ -106,9 +101,9 @@ class Topics(FarEnd):
             "--bootstrap-server", self._kafka.bootstrap,
             "--include", re.escape(self._prefix + ".") + ".*",
             "--from-beginning",
-            "--timeout-ms", "5000",
+            "--timeout-ms", "30000",  # joining the group, which the broker makes for it, is part of it
         )  # fmt: skip
-        done = subprocess.run(command, cwd=self._kafka.folder, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=self._kafka.folder, capture_output=True, timeout=180, check=False)
         assert b"Processed a total of" in done.stderr, done.stderr[-2000:]
         return done.stdout.splitlines()
 

@@ -14,6 +14,7 @@ from kexport.change import StreamKey
 from kexport.testing import FakeCluster, make_event
 from tests.exporter import Memory
 from tests.live.exporting import Process
+from tests.live.link import Link
 from tests.looking import Looking, looking
 from tests.testbed import free_port
 from tests.testbed.browser import Browser, Page
@@ -89,8 +90,7 @@ class Exported:
     def __init__(self, folder: Path, cluster: FakeCluster) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/"
-        self._folder = folder / HOSTILE
-        self._folder.mkdir()
+        self._link = Link(folder / HOSTILE)
         document = {
             "cluster": {"name": "shop <b>", "url": cluster.url, "recover_max_requests": 0},
             "journal": {"path": str(folder / "state")},
@@ -99,7 +99,7 @@ class Exported:
             "sinks": {
                 "changes": {
                     "type": "file",
-                    "path": str(self._folder / "changes.jsonl"),
+                    "path": str(folder / HOSTILE / "changes.jsonl"),
                     "retry": {"max_seconds": 1.0},
                 }
             },
@@ -117,12 +117,10 @@ class Exported:
                 await asyncio.sleep(0.1)
 
     def down(self) -> None:
-        self._folder.rename(self._folder.with_name("away"))
-        self._folder.touch()
+        self._link.down()
 
     def up(self) -> None:
-        self._folder.unlink()
-        self._folder.with_name("away").rename(self._folder)
+        self._link.up()
 
 
 async def colour(page: Page, place: str, name: str) -> list[float]:

@@ -111,7 +111,7 @@ def export(tmp_path: Path, cluster: Cluster, s3: S3Server, collector: Collector)
         yield export
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(900)
 def test_four_sinks_get_the_same_and_none_feels_that_another_is_away(export: Export) -> None:
     seed = random.randrange(1 << 30)
     print(f"\nseed {seed}")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests.live.exporting import wait_until
 from tests.testbed import ApiServer, Etcd
 
 Object = tuple[str, str]
@@ -44,8 +45,14 @@ class Witness:
             watch.close()
 
     def history(self) -> History:
-        """What has happened so far."""
-        return {thing: list(versions) for watch in self._watches for thing, versions in watch.history.items()}
+        """What has happened, when nothing happens any more; a watch may yet have to tell the last of it."""
+        for watch in self._watches:
+            wait_until(watch.has_it_all, seconds=60, what=f"{watch.name} has it all")
+        return {
+            thing: list(versions)
+            for watch in self._watches
+            for thing, versions in list(watch.history.items())
+        }
 
 
 class _RawWatch(threading.Thread):
@@ -53,7 +60,7 @@ class _RawWatch(threading.Thread):
 
     def __init__(self, api: ApiServer, resource: str, path: str) -> None:
         super().__init__(name=f"raw watch {resource}", daemon=True)
-        self._resource = resource
+        self._api, self._resource, self._path = api, resource, path
         address = urlsplit(api.url)
         context = ssl.create_default_context(cafile=str(api.ca_file))
         self._connection = http.client.HTTPSConnection(address.hostname or "", address.port, context=context)
@@ -64,6 +71,8 @@ class _RawWatch(threading.Thread):
         self._connection.request("GET", path + query, headers=headers)
         self._response = self._connection.getresponse()
         self.history: History = defaultdict(list)
+        self._there = _versions(listing)
+        """What there is now, by this watch."""
         self.start()
 
     def run(self) -> None:
@@ -74,14 +83,30 @@ class _RawWatch(threading.Thread):
                 metadata = event["object"]["metadata"]
                 key = f"{metadata['namespace']}/{metadata['name']}"
                 self.history[self._resource, key].append(int(metadata["resourceVersion"]))
+                if event["type"] == "DELETED":
+                    self._there.pop(key, None)
+                else:
+                    self._there[key] = metadata["resourceVersion"]
         except (OSError, ValueError, AttributeError, http.client.HTTPException):
             pass  # closed below
+
+    def has_it_all(self) -> bool:
+        """Whether it has told what there is at this moment."""
+        assert self.is_alive(), f"{self.name} has ended, and what happened since is not known"
+        status, listing = self._api.request("GET", self._path)
+        return status == 200 and _versions(json.loads(listing)) == dict(self._there)
 
     def close(self) -> None:
         if self._connection.sock:
             self._connection.sock.shutdown(2)
         self.join(10)
         self._connection.close()
+
+
+def _versions(listing: Mapping[str, Any]) -> dict[str, str]:
+    """The resourceVersion of each object."""
+    each = [item["metadata"] for item in listing["items"]]
+    return {f"{its['namespace']}/{its['name']}": its["resourceVersion"] for its in each}
 
 
 def etcd_history(etcd: Etcd, prefixes: Mapping[str, str], *, since: int, until_key: str) -> History:
