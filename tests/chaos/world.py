@@ -21,6 +21,7 @@ from tests.chaos.truth import Truth
 from tests.chaos.writer import PATHS, PREFIXES, ask, path
 from tests.exporter import toml_of
 from tests.informer_cases import WIDGET_CRD
+from tests.live.exporting import wait_until
 from tests.testbed import Cluster, Kafka, S3Server, Server, free_port
 
 NAMESPACE = "chaos"
@@ -123,6 +124,9 @@ class World:
         # Asked again until the custom resource is served.
         widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "first"}}
         ask(api, "POST", path("widgets.example.com", NAMESPACE), widget)
+        # The controllers put this into each namespace: here, before what happens is counted.
+        certificate = path("configmaps", NAMESPACE, "kube-root-ca.crt")
+        wait_until(lambda: ask(api, "GET", certificate)[0] == 200, seconds=180, what="certificates are there")
 
     def _mount(self, stack: ExitStack) -> None:
         """The journal gets a volume of its own, so that only the journal's is full."""
@@ -181,8 +185,8 @@ def can_mount(folder: Path) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=10)
-    except OSError:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
         return False
     if done.returncode == 0:
         _unmount(folder)
