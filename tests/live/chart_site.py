@@ -7,17 +7,20 @@ import json
 import re
 import uuid
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tests.live.exporting import Topics
 from tests.live.truth import History, etcd_history
+from tests.live.writer import RESOURCES
 from tests.testbed import ApiServer, ControllerManager, Etcd, Kafka, free_port
 from tests.testbed.helm import CHART, Helm
 from tests.testbed.image import Image
 from tests.testbed.kubelet import Kubelet
 
 HOME = "exports"
+TIMEOUT = "--timeout=180s"  # of helm
 PREFIXES = {"configmaps": "/registry/configmaps/", "widgets.example.com": "/registry/example.com/widgets/"}
 # Short enough to see it end, and renewed many times while the chart is tested.
 TOKEN_SECONDS = 20.0
@@ -31,7 +34,9 @@ class Site:
     def __init__(self, folder: Path, image: Image, kafka: Kafka, stack: ExitStack) -> None:
         self.name = f"chart-{uuid.uuid4().hex[:8]}"
         self.etcd = stack.enter_context(Etcd(folder / "etcd"))
-        self.api = stack.enter_context(ApiServer(self.etcd, folder / "api"))
+        # The truth is read from etcd at the end, so nothing may be compacted before.
+        kept = ("--etcd-compaction-interval=1h",)
+        self.api = stack.enter_context(ApiServer(self.etcd, folder / "api", extra_flags=kept))
         flags = (f"--controllers={CONTROLLERS}", f"--root-ca-file={self.api.ca_file}")
         stack.enter_context(ControllerManager(self.api, folder / "controllers", extra_flags=flags))
         self.helm = Helm(folder, kubeconfig=self.api.kubeconfig())
@@ -96,7 +101,7 @@ class Site:
     def release(self, command: str, values: dict[str, Any], *more: str, wait: bool = True) -> str:
         file = self.folder / "values.json"
         file.write_text(json.dumps(values), encoding="utf-8")
-        waiting = ("--wait", "--timeout=60s") if wait else ()
+        waiting = ("--wait", TIMEOUT) if wait else ()
         options = ("--namespace", HOME, "--values", file, *waiting, *more)
         return self.helm.run(command, "kexport", CHART, *options)
 
@@ -119,7 +124,7 @@ class Site:
             raise self.kubelet.error
 
     def ask(self, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -146,10 +151,29 @@ class Site:
         self.alive()
         return any(text in line.decode() for line in self.topics.read())
 
+    def longest_absence(self) -> float:
+        """The most seconds between the end of one of kexport's Pods and the first answer of the next."""
+        pods = [
+            *(pod for pod in self.kubelet.ended if pod.name == "kexport-0"),
+            self.kubelet.pod("kexport-0"),
+        ]
+        return max(after.began + after.started_seconds - before.ended for before, after in pairwise(pods))
+
+    def has_all(self) -> bool:
+        """Whether the last object of each resource has arrived, which `truth` made."""
+        self.alive()
+        needle = f'"{self.name}/last"'.encode()
+        found = [json.loads(line) for line in self.topics.read() if needle in line]
+        here = {each["resource"] for each in found if each.get("subject") == f"{self.name}/last"}
+        return here >= PREFIXES.keys()
+
     def truth(self, *, since: int) -> History:
-        """What etcd has of the writer's objects, up to now."""
-        marker = f"/api/v1/namespaces/{self.name}/configmaps"
-        self.write("POST", marker, {"metadata": {"name": "last"}})
+        """What etcd has of the writer's objects, up to now; the last ones are made here."""
+        for resource in ("widgets.example.com", "configmaps"):
+            prefix, version, kind = RESOURCES[resource]
+            body = {"apiVersion": version, "kind": kind, "metadata": {"name": "last"}}
+            place = f"{prefix}/namespaces/{self.name}/{resource.partition('.')[0]}"
+            self.write("POST", place, body)
         key = f"/registry/configmaps/{self.name}/last"
         found = etcd_history(self.etcd, PREFIXES, since=since, until_key=key)
         return {thing: versions for thing, versions in found.items() if thing[1].startswith(f"{self.name}/")}
