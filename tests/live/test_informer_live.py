@@ -46,6 +46,9 @@ class RealServer(Guarded):
     @override
     async def restart(self) -> None:
         await asyncio.to_thread(self._cluster.api.restart)
+        # A client of Go's that loses its server a few times in two minutes comes back to it after half a
+        # minute and more; one that has just begun is there at once.
+        await asyncio.to_thread(self._cluster.controllers.restart)
 
     @override
     async def compact(self) -> None:
@@ -53,9 +56,9 @@ class RealServer(Guarded):
 
     @override
     async def furnish(self, namespace: str) -> None:
-        # Right behind a restart of the API server, the controllers may need seconds to come back to it.
+        # Right behind a restart, the controllers need seconds to find out what there is.
         path = f"/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while (await self.request("GET", path))[0] != 200:
                 await asyncio.sleep(0.05)
 
