@@ -11,6 +11,7 @@ import pytest
 
 from tests.exporter import Exporter, Memory, toml
 from tests.informer_cases import WIDGET_CRD
+from tests.server_cases import PATIENCE_SECONDS
 from tests.shop import Server, Shop, value
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -122,19 +123,19 @@ class _Widgets:
 
     async def undefine(self) -> None:
         await self._server.write("DELETE", f"{DEFINITIONS}/widgets.example.com")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await self._server.request("GET", f"{DEFINITIONS}/widgets.example.com"))[0] != 404:
                 await asyncio.sleep(0.05)
         await self._served(yes=False)
 
     async def _served(self, *, yes: bool) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while ((await self._server.request("GET", self._path))[0] == 200) != yes:
                 await asyncio.sleep(0.05)
 
     async def create(self, name: str) -> str:
         body = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}}
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (found := await self._server.request("POST", self._path, body))[0] != 201:
                 await asyncio.sleep(0.05)  # served a moment before it takes writes
         uid: str = found[1]["metadata"]["uid"]
