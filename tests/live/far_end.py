@@ -21,6 +21,7 @@ class FarEnd(threading.Thread, ABC):
         self.sink = sink
         self.arrivals: list[tuple[float, bytes]] = []
         """When an event was first there (seconds since 1970), and its line, in order."""
+        self._empty_look = 0.0  # when the last one began that found nothing new
         self._closing = threading.Event()
         self._error: BaseException | None = None
 
@@ -45,18 +46,29 @@ class FarEnd(threading.Thread, ABC):
     def run(self) -> None:
         try:
             while not self._closing.wait(self.pause_seconds):
+                began, known = time.time(), len(self.arrivals)
                 self._look()
+                if len(self.arrivals) == known:
+                    self._empty_look = began
         except BaseException as error:  # noqa: BLE001  (told to the test's thread)
             self._error = error
 
     def holds(self, needle: bytes) -> bool:
         """Whether an event with these bytes has arrived; raises what went wrong while watching."""
-        if self._error:
-            raise self._error
+        self._check()
         return any(needle in line for _, line in self.arrivals)
+
+    def found_nothing_since(self, moment: float) -> bool:
+        """Whether a look that began after this moment found nothing more."""
+        self._check()
+        return self._empty_look > moment
 
     def lines(self) -> list[bytes]:
         return [line for _, line in self.arrivals]
+
+    def _check(self) -> None:
+        if self._error:
+            raise self._error
 
     def close(self) -> None:
         self._closing.set()

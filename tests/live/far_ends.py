@@ -108,12 +108,11 @@ class Topics(FarEnd):
         return done.stdout.splitlines()
 
     def _look(self) -> None:
-        record = self._consumer.poll(0.2)
-        if record is None:
-            return
-        if error := record.error():
+        # What it says of brokers that are away may come before records that it has.
+        while (record := self._consumer.poll(0.2)) is not None and (error := record.error()):
             if error.code() not in {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}:
                 raise KafkaException(error)
+        if record is None:
             return
         place, offset = (record.topic(), record.partition()), record.offset()
         assert offset == self._next.get(place, 0), f"{place}: read {offset} after {self._next.get(place)}"

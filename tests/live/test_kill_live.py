@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.exporting import Process, Topics, file_lines, wait_until
+from tests.live.synced import all_synced
 from tests.live.truth import PATHS, Verdict, Witness, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster, Kafka
@@ -56,8 +57,8 @@ def test_nothing_is_lost_or_out_of_order_over_many_kills(
     with Witness(cluster.api, name) as witness:
         process.start()
         wait_until(
-            lambda: sum(b"stream.synced" in line for line in file_lines(tmp_path / "changes.jsonl")) == 4,
-            seconds=30,
+            lambda: all_synced(file_lines(tmp_path / "changes.jsonl"), 4),
+            seconds=120,
             what="the four streams are synced",
         )
         writer.start()
@@ -73,7 +74,7 @@ def test_nothing_is_lost_or_out_of_order_over_many_kills(
 
     wait_until(
         lambda: not any(verdict.lost for verdict in verdicts().values()),
-        seconds=60,
+        seconds=120,
         what=f"everything arrives\n{process.tail()}",
     )
     assert process.stop() == 0

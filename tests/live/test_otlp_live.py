@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.exporting import Process, file_lines, wait_until
+from tests.live.synced import all_synced
 from tests.live.truth import PATHS, Witness, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster, Collector
@@ -59,8 +60,8 @@ def test_nothing_is_lost_over_kills_and_a_collector_that_is_away(
     with Witness(cluster.api, name) as witness:
         process.start()
         wait_until(
-            lambda: sum(b"stream.synced" in body for body in bodies(collector)) == len(PATHS),
-            seconds=30,
+            lambda: all_synced(bodies(collector), len(PATHS)),
+            seconds=120,
             what="the four streams are synced",
         )
         writer.start()
@@ -70,7 +71,7 @@ def test_nothing_is_lost_over_kills_and_a_collector_that_is_away(
         truth = witness.history()
     wait_until(
         lambda: not judge(bodies(collector), truth, skip=("snapshot",)).lost,
-        seconds=30,
+        seconds=120,
         what=f"everything arrives\n{process.tail()}",
     )
     assert process.stop() == 0

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.live.exporting import Process, Topics, file_lines, wait_until
-from tests.live.truth import etcd_history, judge
+from tests.live.synced import all_synced, listings
+from tests.live.truth import History, etcd_history, judge
 from tests.live.writer import Writer
 from tests.testbed import ApiServer, Cluster, Kafka
 
@@ -54,8 +55,14 @@ def process(tmp_path: Path, fresh_cluster: Cluster, fresh_kafka: Kafka, name: st
     process.end()
 
 
-def synced(path: Path, count: int = len(RESOURCES)) -> bool:
-    return sum(b"stream.synced" in line for line in file_lines(path)) >= count
+def _start(process: Process, changes: Path) -> None:
+    """Return when all that exists is in the file."""
+    process.start()
+    wait_until(
+        lambda: all_synced(file_lines(changes), len(RESOURCES)),
+        seconds=120,
+        what=f"the streams are synced\n{process.tail()}",
+    )
 
 
 def test_a_dead_broker_and_an_api_server_restart_lose_nothing(
@@ -67,8 +74,7 @@ def test_a_dead_broker_and_an_api_server_restart_lose_nothing(
     writer.wait_until_quiet()
     start = fresh_cluster.etcd.revision()
     topics = Topics(fresh_kafka.bootstrap, name)
-    process.start()
-    wait_until(lambda: synced(changes), seconds=30, what="the streams are synced")
+    _start(process, changes)
     writer.start()
     time.sleep(5)
     fresh_kafka.stop()
@@ -86,10 +92,10 @@ def test_a_dead_broker_and_an_api_server_restart_lose_nothing(
     def lost() -> int:
         return sum(len(judge(lines, truth).lost) for lines in (file_lines(changes), topics.read()))
 
-    wait_until(lambda: not lost(), seconds=90, what=f"everything arrives\n{process.tail()}")
+    wait_until(lambda: not lost(), seconds=180, what=f"everything arrives\n{process.tail()}")
     assert process.stop() == 0
     for sink, lines in {"file": file_lines(changes), "kafka": topics.read()}.items():
-        verdict = judge(lines, truth, skip=("snapshot",))
+        verdict = judge(_until_the_end(lines, truth), truth, skip=("snapshot",))
         gaps = sum(b"stream.gap" in line for line in lines)
         print(f"{sink}: {verdict}; gap events {gaps}")
         assert verdict.flawless, verdict
@@ -98,16 +104,20 @@ def test_a_dead_broker_and_an_api_server_restart_lose_nothing(
 
 
 def _file_lag(cluster: Cluster, writer: Writer, changes: Path) -> float:
-    """Seconds until a change made now is in the file."""
-    body = {"metadata": {"name": "lag-probe"}}
-    status, _ = cluster.api.request("POST", writer.path("configmaps"), body)
+    """Seconds until a change made now is in the file, as a rule: one probe may meet a busy moment."""
+    seconds = [_probe(cluster, writer, changes, f"lag-probe-{number}") for number in range(4)]
+    return statistics.median(seconds[1:])
+
+
+def _probe(cluster: Cluster, writer: Writer, changes: Path, name: str) -> float:
+    status, _ = cluster.api.request("POST", writer.path("configmaps"), {"metadata": {"name": name}})
     assert status == 201
     made = time.monotonic()
-    wait_until(lambda: b"lag-probe" in changes.read_bytes(), seconds=30, what="the watch goes on")
+    wait_until(lambda: name.encode() in changes.read_bytes(), seconds=60, what="the watch goes on")
     return time.monotonic() - made
 
 
-def _truth(cluster: Cluster, name: str, *, since: int) -> Any:
+def _truth(cluster: Cluster, name: str, *, since: int) -> History:
     path = f"/api/v1/namespaces/{name}/configmaps"
     status, _ = cluster.api.request("POST", path, {"metadata": {"name": "end-of-truth"}})
     assert status == 201
@@ -118,29 +128,43 @@ def _truth(cluster: Cluster, name: str, *, since: int) -> Any:
     return {(resource, f"{name}/{key}"): versions for (resource, key), versions in history.items()}
 
 
+def _until_the_end(lines: Sequence[bytes], truth: History) -> list[bytes]:
+    """Without what the controllers did behind the truth's last version."""
+    last = max(version for versions in truth.values() for version in versions)
+    return [line for line in lines if int(json.loads(line)["sequence"]) <= last]
+
+
 def test_after_history_is_gone_consumer_and_cluster_agree(
     tmp_path: Path, fresh_cluster: Cluster, fresh_kafka: Kafka, process: Process, name: str
 ) -> None:
     changes = tmp_path / "changes.jsonl"
     writer = Writer(fresh_cluster.api, name, changes=600, per_second=150, seed=1)
     writer.prepare()
-    process.start()
-    wait_until(lambda: synced(changes), seconds=30, what="the streams are synced")
+    _start(process, changes)
     writer.start()
-    time.sleep(1.5)
+    began = len(file_lines(changes))
+    wait_until(lambda: len(file_lines(changes)) >= began + 60, seconds=60, what="it knows some objects")
     process.kill()
     writer.finish()
     writer.wait_until_quiet()
     fresh_cluster.etcd.compact()
     fresh_cluster.api.restart()
     topics = Topics(fresh_kafka.bootstrap, name)
+    known = listings(file_lines(changes))
     process.start()
-    wait_until(lambda: synced(changes, 2 * len(RESOURCES)), seconds=60, what="the streams are compared")
-    want = _cluster_state(fresh_cluster.api, name)
-    wait_until(lambda: _consumer_state(topics.read()) == want, seconds=30, what="kafka holds the final state")
+    wait_until(
+        lambda: all_synced(file_lines(changes), len(RESOURCES), since=known),
+        seconds=120,
+        what=f"the streams are compared\n{process.tail()}",
+    )
+
+    def agree() -> bool:
+        want = _cluster_state(fresh_cluster.api, name)
+        return all(_consumer_state(lines) == want for lines in (topics.read(), file_lines(changes)))
+
+    wait_until(agree, seconds=60, what=f"both hold the final state\n{process.tail()}")
     assert process.stop() == 0
     events = [json.loads(line) for line in file_lines(changes)]
-    assert _consumer_state(file_lines(changes)) == want
     gaps = [event["data"]["object"] for event in events if event["type"].endswith(".gap")]
     inferred = [event for event in events if event["origin"] == "resync" and ".object." in event["type"]]
     deleted = [event for event in inferred if event["type"].endswith(".deleted")]
@@ -192,8 +216,7 @@ def test_restart_to_first_delivered_change(
     changes = tmp_path / "changes.jsonl"
     writer = Writer(fresh_cluster.api, name, changes=0, per_second=1, seed=1)
     writer.prepare()
-    process.start()
-    wait_until(lambda: synced(changes), seconds=30, what="the streams are synced")
+    _start(process, changes)
     seconds = []
     for number in range(10):
         process.kill()
@@ -202,6 +225,6 @@ def test_restart_to_first_delivered_change(
         began = time.monotonic()
         process.start()
         needle = f"probe-{number}".encode()
-        wait_until(lambda needle=needle: needle in changes.read_bytes(), seconds=30, what="it arrives")  # type: ignore[misc]
+        wait_until(lambda needle=needle: needle in changes.read_bytes(), seconds=60, what="it arrives")  # type: ignore[misc]
         seconds.append(time.monotonic() - began)
     print(f"\nrestart to first delivered change: p50 of 10 {statistics.median(seconds):.2f} s")

@@ -16,12 +16,13 @@ import pytest
 from typing_extensions import override
 
 from tests.live.exporting import Process, file_lines, wait_until
+from tests.live.synced import Listing, all_synced, listings
 from tests.live.truth import etcd_history, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster
 
 DOWN_SECONDS = int(os.environ.get("KEXPORT_DOWN_SECONDS", "20"))
-pytestmark = pytest.mark.timeout(300 + 2 * DOWN_SECONDS)
+pytestmark = pytest.mark.timeout(900 + 2 * DOWN_SECONDS)
 PER_SECOND = 200  # over both writers, if the machine can
 RESOURCES = ("configmaps", "pods", "deployments.apps", "widgets.example.com")
 PREFIXES = {
@@ -80,7 +81,7 @@ class Outage:
         writers[0].wait_until_quiet()
         start = self.cluster.etcd.revision()
         self.process.start()
-        wait_until(lambda: self.synced(1), seconds=30, what="the streams are synced")
+        wait_until(self.synced, seconds=120, what=f"the streams are synced\n{self.process.tail()}")
         for writer in writers:
             writer.start()
         time.sleep(2)
@@ -94,8 +95,8 @@ class Outage:
         self._recover()
         truth = self.truth(start)
         wait_until(
-            lambda: any(b"end-of-truth" in line for line in file_lines(self.changes)[-20:]),
-            seconds=30,
+            lambda: any(b"end-of-truth" in line for line in file_lines(self.changes)),
+            seconds=120,
             what="the watch goes on",
         )
         assert self.process.stop() == 0
@@ -121,15 +122,15 @@ class Outage:
             "python": str(self.process.config),
         }  # fmt: skip
         cost = {name: cpu_seconds(name, mark) for name, mark in marks.items()}
+        known = listings(file_lines(self.changes))
         began = time.monotonic()
         self.process.start()
-        wait_until(lambda: self.synced(2), seconds=240, what=f"history is back\n{self.process.tail()}")
+        wait_until(lambda: self.synced(known), seconds=240, what=f"history is back\n{self.process.tail()}")
         spent = {name: round(cpu_seconds(name, marks[name]) - before, 1) for name, before in cost.items()}
         print(f"recovered in {time.monotonic() - began:.1f} s; CPU seconds {spent}")
 
-    def synced(self, times: int) -> bool:
-        found = sum(b"stream.synced" in line for line in file_lines(self.changes))
-        return found >= times * len(RESOURCES)
+    def synced(self, since: frozenset[Listing] = frozenset()) -> bool:
+        return all_synced(file_lines(self.changes), len(RESOURCES), since=since)
 
     def truth(self, since: int) -> Any:
         path = f"/api/v1/namespaces/{self.name}/configmaps"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import statistics
 import time
 import uuid
 from collections import Counter
@@ -18,6 +19,7 @@ from tests.live.delays import Phase, first_seen, table, within
 from tests.live.exporting import Process, wait_until
 from tests.live.far_end import FarEnd
 from tests.live.far_ends import Folder, Lake, Records, Topics
+from tests.live.synced import all_synced
 from tests.live.truth import PATHS, History, Verdict, Witness, judge
 from tests.live.writer import Writer
 from tests.testbed import Cluster, Collector, Kafka, S3Server
@@ -25,8 +27,10 @@ from tests.testbed import Cluster, Collector, Kafka, S3Server
 CHANGES = 5000
 STEADY_PER_SECOND = 50
 OUTAGE_SECONDS = float(os.environ.get("KEXPORT_LIVE_OUTAGE_SECONDS", "60"))
-UNDISTURBED_SECONDS = 5.0
-"""The other sinks have each change so soon; what is made so long before an outage's end, before that end."""
+UNDISTURBED_SECONDS = min(20.0, OUTAGE_SECONDS / 3)
+"""The other sinks have each change so soon, though the machine be busy: long before an outage's end."""
+USUAL_SECONDS = 5.0
+"""And most of them so soon."""
 
 
 class Export:
@@ -57,7 +61,7 @@ class Export:
             if isinstance(far_end, Topics):
                 wait_until(lambda end=far_end: end.assign() == len(PATHS), seconds=60, what="four topics")  # type: ignore[misc]
             far_end.start()
-        wait_until(lambda: all(map(_synced, self.far_ends)), seconds=60, what=f"sync\n{self.process.tail()}")
+        wait_until(lambda: all(map(_synced, self.far_ends)), seconds=120, what=f"sync\n{self.process.tail()}")
 
     def truth(self) -> History:
         assert self._witness
@@ -87,7 +91,7 @@ class Export:
         of its batch. The second is made when the first is there: its batch comes behind all of that one.
         """
         for mark in (f"{name}-1", f"{name}-2"):
-            self.wait_for(self.mark(mark), self.far_ends, seconds=60)
+            self.wait_for(self.mark(mark), self.far_ends, seconds=120)
 
     def close(self) -> None:
         self.process.end()
@@ -97,7 +101,7 @@ class Export:
 
 
 def _synced(far_end: FarEnd) -> bool:
-    return sum(b"io.kexport.stream.synced" in line for line in far_end.lines()) >= len(PATHS)
+    return all_synced(far_end.lines(), len(PATHS))
 
 
 @pytest.fixture
@@ -111,7 +115,7 @@ def export(tmp_path: Path, cluster: Cluster, s3: S3Server, collector: Collector)
         yield export
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_four_sinks_get_the_same_and_none_feels_that_another_is_away(export: Export) -> None:
     seed = random.randrange(1 << 30)
     print(f"\nseed {seed}")
@@ -177,6 +181,9 @@ def _without(export: Export, away: FarEnd) -> Phase:
     logged = len(export.process.log.read_bytes())
     began = time.time()
     away.down()
+    down = time.time()
+    # What was under way to it, or to the thread that notes it, arrived before.
+    wait_until(lambda: away.found_nothing_since(down), seconds=60, what=f"{away.sink} has all that it got")
     gone = time.time()
     time.sleep(max(0.0, began + OUTAGE_SECONDS / 2 - time.time()))
     export.wait_for(export.mark(f"without-{away.sink}"), others, seconds=UNDISTURBED_SECONDS)
@@ -186,7 +193,7 @@ def _without(export: Export, away: FarEnd) -> Phase:
     assert any("WARNING" in line and f"sink={away.sink}" in line for line in said), said
     away.up()
     back = time.time()
-    export.wait_for(export.mark(f"{away.sink}-is-back"), [away], seconds=60)
+    export.wait_for(export.mark(f"{away.sink}-is-back"), [away], seconds=120)
     print(f"{away.sink}: up after {back - ended:.1f} s, has everything {time.time() - back:.1f} s later")
     return Phase(f"{away.sink} down", began, ended, away.sink, gone)
 
@@ -213,11 +220,11 @@ def _assert_undisturbed(export: Export, phase: Phase) -> None:
     for far_end in export.far_ends:
         seen = first_seen(far_end.arrivals)
         if far_end.sink == phase.down:
-            # A second for what the consumer already had.
-            assert not [each for each in seen if phase.gone + 1 < each.arrived < phase.end], phase
+            assert not [each for each in seen if phase.gone < each.arrived < phase.end], phase
             continue
         made = [each for each in within(seen, phase) if each.observed < phase.end - UNDISTURBED_SECONDS]
-        assert len(made) > (phase.end - phase.begin - UNDISTURBED_SECONDS) * STEADY_PER_SECOND / 2
+        assert len(made) > (phase.end - phase.begin - UNDISTURBED_SECONDS) * STEADY_PER_SECOND / 10
+        assert statistics.median(each.delay for each in made) < USUAL_SECONDS, (phase.name, far_end.sink)
         late = [each.delay for each in made if each.delay > UNDISTURBED_SECONDS]
         assert not late, (
             f"{phase.name}: {len(late)} changes reached {far_end.sink} late, up to {max(late):.1f} s"
