@@ -130,7 +130,11 @@ class HeldObjects(Held):
         self._seen: set[Path] = set()
 
     def _news(self) -> Iterable[bytes]:
-        for path in sorted(set(self._folder.rglob("*.jsonl.zst")) - self._seen):
+        try:
+            found = set(self._folder.rglob("*.jsonl.zst"))
+        except OSError:
+            return  # a folder has gone while it was looked into
+        for path in sorted(found - self._seen):
             try:
                 lines = zstandard.ZstdDecompressor().decompress(path.read_bytes()).splitlines()
             except (OSError, zstandard.ZstdError):

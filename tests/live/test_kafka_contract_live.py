@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import kexport_kafka
 import msgspec
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from kexport_kafka import courier
 from kexport_kafka.config import KafkaConfig
 
 from kexport import Event
 from kexport.testing import SinkContract, make_event
 from tests.testbed import Kafka
+
+T = TypeVar("T")
 
 _TOO_LARGE = 3_000_000  # characters that do not compress; a topic takes 1 MB
 
@@ -35,15 +38,13 @@ class TestKafka(SinkContract[KafkaConfig]):
     cancellations = 8
 
     @pytest.fixture
-    def config(
-        self, broker: Kafka, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-    ) -> KafkaConfig:
-        monkeypatch.setattr(courier, "_REACH_SECONDS", 1.0)  # how long open tries by itself
+    def config(self, broker: Kafka, request: pytest.FixtureRequest) -> KafkaConfig:
         self._broker = broker
         return KafkaConfig(
             bootstrap_servers=[broker.bootstrap],
             topic=request.node.name,
-            properties={"message.timeout.ms": 2_000, "reconnect.backoff.max.ms": 200},
+            # So long a write takes in an outage, and so long a busy broker may be silent.
+            properties={"message.timeout.ms": 10_000, "reconnect.backoff.max.ms": 200},
         )
 
     async def stored(self, config: KafkaConfig) -> list[str]:
@@ -57,7 +58,9 @@ class TestKafka(SinkContract[KafkaConfig]):
     async def outage(self, config: KafkaConfig) -> AsyncIterator[None]:
         await asyncio.to_thread(self._broker.stop)
         try:
-            yield
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(courier, "_REACH_SECONDS", 1.0)  # how long open tries by itself
+                yield
         finally:
             await asyncio.to_thread(self._broker.start)
 
@@ -69,15 +72,24 @@ class TestKafka(SinkContract[KafkaConfig]):
         return msgspec.structs.replace(config, username="kexport", password=marker, sasl_mechanism="PLAIN")
 
 
-def end(consumer: Consumer, place: TopicPartition, *, patience_seconds: float = 20.0) -> int:
-    """The partition's end; a broker that has just started may not know yet that it leads it."""
+def patiently(ask: Callable[[], T], *, patience_seconds: float = 60.0) -> T:
+    """What a broker answers; one that has just started may not know yet which partitions it leads."""
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            return int(consumer.get_watermark_offsets(place, timeout=10)[1])
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+            return ask()
+        except KafkaException:
+            if time.monotonic() > deadline:
                 raise
+            time.sleep(0.1)
+
+
+def places_of(consumer: Consumer, topic: str) -> list[TopicPartition]:
+    """The beginning of each of its partitions."""
+    found = consumer.list_topics(topic, timeout=10).topics[topic]
+    if found.error:
+        raise KafkaException(found.error)
+    return [TopicPartition(topic, number, 0) for number in found.partitions]
 
 
 def read(bootstrap: str, topic: str) -> list[Message]:
@@ -87,13 +99,13 @@ def read(bootstrap: str, topic: str) -> list[Message]:
          "fetch.wait.max.ms": 10}
     )  # fmt: skip
     try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        places = [TopicPartition(topic, number, 0) for number in partitions]
-        missing = sum(end(consumer, place) for place in places)
+        places = patiently(lambda: places_of(consumer, topic))
+        ends = patiently(lambda: [consumer.get_watermark_offsets(place, timeout=10)[1] for place in places])
+        missing = sum(ends)
         consumer.assign(places)
         found: list[Message] = []
         while len(found) < missing:
-            record = consumer.poll(10)
+            record = consumer.poll(60)
             assert record is not None, f"{topic}: {missing - len(found)} records never came"
             assert record.error() is None, record.error()
             found.append(record)

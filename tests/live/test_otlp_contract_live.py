@@ -34,7 +34,7 @@ class TestOtlp(SinkContract[OtlpConfig]):
     def config(self, collector: Collector) -> OtlpConfig:
         self._collector = collector
         self._begin = len(file_lines(collector.output))
-        return OtlpConfig(endpoint=collector.endpoint, max_request_bytes=20_000, request_timeout_seconds=5)
+        return OtlpConfig(endpoint=collector.endpoint, max_request_bytes=20_000, request_timeout_seconds=20)
 
     async def stored(self, config: OtlpConfig) -> list[str]:
         return [msgspec.json.decode(record)["id"] for record in await self.records(config)]

@@ -73,6 +73,7 @@ async def test_what_rbac_prints_is_what_check_needs(cluster: Cluster, shell: Com
     for manifest in yaml.safe_load_all(out):
         create(cluster, applied, manifest)
 
+    assert await until_it_says(shell) == 0
     code, out, err = await shell.run("check")
     assert code == 0, out + err
     assert "may list and watch configmaps in all namespaces" in out
@@ -147,7 +148,7 @@ def replace(cluster: Cluster, role: dict[str, Any], granted: list[Permission]) -
 
 async def until_it_says(shell: CommandLine, *expected: str) -> int:
     """The exit code, once these are all the problems: the API server acts on a role a moment later."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         code, out, _ = await shell.run("check", "-o", "json")
         found = [each["text"] for each in json.loads(out)["checks"] if each["status"] == "problem"]

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from kexport.testing import FakeCluster
 from tests.commandline import read_until
+from tests.live.exporting import file_lines
 
 ROOT = Path(__file__).parents[2]
 CHANGES = 20
@@ -102,7 +103,7 @@ def wanted(cluster: FakeCluster) -> set[str]:
 
 
 def stored(path: Path) -> set[str]:
-    return {json.loads(line)["id"] for line in path.read_text(encoding="utf-8").splitlines()}
+    return {json.loads(line)["id"] for line in file_lines(path)}
 
 
 async def export(kexport: Path, folder: Path) -> None:
@@ -118,7 +119,7 @@ async def export(kexport: Path, folder: Path) -> None:
             kexport, "run", cwd=folder, stderr=asyncio.subprocess.PIPE
         )
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 await read_until(process.stderr, "stream synced")
                 expected = wanted(cluster)
                 while not expected <= stored(folder / "events.jsonl"):
