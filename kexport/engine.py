@@ -56,6 +56,11 @@ class Engine:
         self.stuck: set[str] = set()
         """Sinks that did not stop: their tasks still run."""
 
+    @property
+    def following(self) -> bool:
+        """Whether every stream that is wanted and served has begun, and none has been told to end."""
+        return self._streams is not None
+
     def reload(self) -> None:
         """Read the configuration again, soon; for signal handlers."""
         self._reload.ask()

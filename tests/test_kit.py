@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from kexport import ConfigError, Sink, SinkConfig, SinkType, TransientError
+from kexport.change import Resource, StreamKey
+from kexport.journal import Journal
 from kexport.testing import Exporting, FakeCluster, SinkLog, make_context
 from kexport.testing.exporting import toml_of
+from tests.objects import eventually
 
 ENTRY = "[pytest11]\nkexport = kexport.testing.pytest_plugin\n"
 SINK = """
@@ -182,7 +185,7 @@ async def test_a_sink_that_never_takes_anything_fails_the_block(exported: Export
         raise TransientError("the store is away")
 
     with pytest.raises(AssertionError, match=r"0 of 1 events are written: .*the store is away"):
-        async with exported(sink_type(never), {}, seconds=4):
+        async with exported(sink_type(never), {}, seconds=10):
             pass
 
 
@@ -191,8 +194,30 @@ async def test_waiting_for_more_than_there_is_fails_with_what_there_is(exported:
         pass
 
     with pytest.raises(AssertionError, match=r"1 of 2 events are written: configmaps/\* is watching"):
-        async with exported(sink_type(take), {}, seconds=4) as export:
+        async with exported(sink_type(take), {}, seconds=10) as export:
             await export.written(2)
+
+
+async def test_a_block_waits_for_streams_that_have_not_begun_yet(
+    fake: FakeCluster, exported: Exporting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is slow between the first stream and the second, until the first has read everything."""
+    begin = Journal.serve
+
+    async def serve(journal: Journal, key: StreamKey, resource: Resource) -> None:
+        if key.startswith("secrets"):
+            await eventually(lambda: any(event.change == "synced" for event in export.events))
+            await asyncio.sleep(0.3)  # for a block that would end here
+        await begin(journal, key, resource)
+
+    async def take(_events: Any) -> None:
+        pass
+
+    monkeypatch.setattr(Journal, "serve", serve)
+    fake.create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "late"}})
+    async with exported(sink_type(take), {}, resources=["configmaps", "secrets"]) as export:
+        pass
+    assert [event.subject for event in export.events if event.change == "added"] == ["default/late"]
 
 
 async def test_an_error_in_the_block_is_told_at_once(exported: Exporting) -> None:

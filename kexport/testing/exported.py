@@ -69,11 +69,17 @@ class Export:
 
     def _has_read(self, revision: int) -> bool:
         self._cluster.bookmark()  # tells a watch how far the cluster is when its own objects don't change
-        streams = self._exporter.engine.stats.streams
-        return bool(streams) and all(
-            # Servers keep no watch cache of events, and send no bookmarks for them.
-            stream.synced and (key.startswith("events/") or int(stream.version or 0) >= revision)
-            for key, stream in streams.items()
+        engine = self._exporter.engine
+        streams = engine.stats.streams
+        # One stream begins after the other: the first may have read everything before the last is there.
+        return (
+            engine.following
+            and bool(streams)
+            and all(
+                # Servers keep no watch cache of events, and send no bookmarks for them.
+                stream.synced and (key.startswith("events/") or int(stream.version or 0) >= revision)
+                for key, stream in streams.items()
+            )
         )
 
     def _state(self) -> str:
