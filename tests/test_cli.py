@@ -1,9 +1,11 @@
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from kexport.arguments import parser
 from kexport.testing.cluster import FakeCluster
 from tests.commandline import CommandLine, read_until
+from tests.objects import eventually
 
 COMMANDS = ["run", "check", "rbac", "demo", "tail", "resources", "plugins", "new-plugin", "migrate", "schema"]
 
@@ -104,13 +107,19 @@ async def test_a_second_signal_ends_it_at_once(shell: CommandLine, number: signa
 async def test_signals_before_anything_is_open_neither_fail_it_nor_are_lost(shell: CommandLine):
     os.mkfifo(shell.folder / "config.toml")
     process = await shell.start("run")
-    # Opened for writing once kexport has opened it for reading, and waits there for what it says.
+    # Opened for writing once kexport opens it for reading. When the first byte is gone it waits for more.
     fifo = await asyncio.to_thread(os.open, shell.folder / "config.toml", os.O_WRONLY)
+    os.write(fifo, b"#")
+    await eventually(lambda: not _unread_bytes(fifo))
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
     _, err = await process.communicate()
     os.close(fifo)
     assert (process.returncode, err) == (0, b"")
+
+
+def _unread_bytes(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 async def test_a_reload_asked_for_while_it_starts_is_made_up_for(shell: CommandLine):

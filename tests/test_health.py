@@ -154,7 +154,9 @@ async def test_over_http_while_a_sink_fails_and_recovers(tmp_path):
         memory.fail = down
         look.cluster.create(pod("second"))
         await look.exporter.look(
-            lambda: bool(failed(look.view)), seconds=20, what=lambda: str(look.view.stats)
+            lambda: any("the far end is full" in each for each in failed(look.view)),
+            seconds=20,
+            what=lambda: str(look.view.stats),
         )
         answer = await look.get("/readyz")
         assert answer.status == 503

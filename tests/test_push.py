@@ -83,21 +83,22 @@ async def silence():
         (partly, "3 points rejected: too old"),
         (login_page, "the answer is no OTLP answer"),
         (endless, "an answer of more than 65536 bytes"),
-        (silence, "no answer within 0.2 s"),
+        (silence, "no answer within 2 s"),
     ],
 )
 async def test_a_far_end_in_trouble_is_said_once_and_counted_and_touches_nothing(
     tmp_path, caplog, answer, why
 ):
     caplog.set_level("INFO", "kexport")
+    timeout = 2.0 if answer is silence else 30.0
     async with receiving() as receiver:
         receiver.answer = answer
-        async with pushing(tmp_path, receiver, timeout_seconds=0.2) as (cluster, exporter):
+        async with pushing(tmp_path, receiver, timeout_seconds=timeout) as (cluster, exporter):
             view = view_of(exporter)
             cluster.create(pod("second"))
             await exporter.until(lambda events: events[-1].subject == "default/second")
             await exporter.look(
-                lambda: view.stats.push_failures >= 2, seconds=20, what=lambda: view.stats.push_error
+                lambda: view.stats.push_failures >= 2, seconds=60, what=lambda: view.stats.push_error
             )
             assert view.stats.push_error.startswith(why)
             assert view.stats.pushes == 0
@@ -106,13 +107,14 @@ async def test_a_far_end_in_trouble_is_said_once_and_counted_and_touches_nothing
             assert any(each.what == "metrics over OTLP" and why in each.detail for each in found)
             receiver.answer = accept
             await exporter.look(
-                lambda: view.stats.pushes >= 1, seconds=20, what=lambda: view.stats.push_error
+                lambda: view.stats.pushes >= 1, seconds=60, what=lambda: view.stats.push_error
             )
+            # Read here: what is sent at the end has little time, and may be too late.
+            sentences = [record.getMessage() for record in caplog.records]
             assert view.stats.push_error == ""
             last = sent(receiver.requests[-1])
             # The reading is made before it is known how it ends.
             assert last["kexport_otlp_push_failures_total", frozenset()] >= 2
-    sentences = [record.getMessage() for record in caplog.records]
     assert sentences.count("metrics cannot be sent; exporting goes on") == 1
     assert sentences.count("metrics are accepted again") == 1
 

@@ -60,16 +60,22 @@ async def test_a_replay_goes_on_after_a_kill_in_the_middle(shell: CommandLine) -
     async with FakeCluster() as fake:
         for number in range(200):
             configmap(fake, f"thing-{number:03}")
-        configure(shell, fake, sink="slow_seconds = 0.003\nbatch = { max_events = 10 }")
+        configure(shell, fake)
         process = await shell.start("run")
-        await read_until(process.stderr, "stream synced")
         await eventually(lambda: len(lines(shell)) == 201)
+        process.send_signal(signal.SIGTERM)
+        await process.communicate()
+        # From here on a replay takes ten seconds: more than the kill needs to come.
+        configure(shell, fake, sink="slow_seconds = 0.05\nbatch = { max_events = 10 }")
+        process = await shell.start("run")
+        await read_until(process.stderr, "exporting")
         assert (await shell.run("replay", "--sink", "audit", "--from", "1")).code == 0
         await eventually(lambda: len(lines(shell)) > 250)
         process.kill()
         await process.communicate()
         before = len(lines(shell))
         assert before < 402, "it was over before it was killed"
+        configure(shell, fake)
         process = await shell.start("run")
         try:
             await eventually(

@@ -12,6 +12,7 @@ from kexport.metrics import OPENMETRICS, Metrics, page
 from kexport.testing.cluster import FakeCluster
 from kexport.transform import LAST_APPLIED
 from tests.exporter import Exporter, Memory, toml_of
+from tests.following import watching
 from tests.looking import view_of
 from tests.objects import configmap, eventually
 from tests.reloading import RETRY, refused, reloaded
@@ -191,7 +192,7 @@ async def test_a_reload_takes_up_routes_and_transforms_and_tells_nothing_twice(
     )
     fake.create(web("early", replicas=1))
     async with setting.exporter("all") as exporter:
-        await exporter.synced(2)
+        await watching(exporter, 2)
         watches = exporter.engine.stats.streams["configmaps/*"].watches
         setting.document["routes"] = [{"sinks": ["all"], "where": "object.spec.?replicas.orValue(0) > 3"}]
         setting.document["transforms"] = [{"resources": ["deployments.apps"], "hash": ["spec.template"]}]

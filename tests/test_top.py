@@ -124,8 +124,7 @@ async def test_it_shows_a_running_exporter_waits_while_it_is_away_and_leaves_the
             terminal.press("q")
             async with asyncio.timeout(30):
                 assert await top.wait() == 0
-            await terminal.shows("")
-            assert LEAVE in terminal.text
+            await eventually(lambda: LEAVE in terminal.text)
             assert terminal.modes == modes
         finally:
             for process in (top, exporter):
@@ -144,7 +143,7 @@ async def test_it_waits_for_a_process_that_is_still_to_start_and_ctrl_c_ends_it(
         top.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             assert await top.wait() == 0
-        assert LEAVE in terminal.text
+        await eventually(lambda: LEAVE in terminal.text)
     finally:
         if top.returncode is None:
             top.kill()

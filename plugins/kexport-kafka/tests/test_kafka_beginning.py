@@ -34,11 +34,12 @@ async def test_a_success_that_is_only_concluded_is_none(
     monkeypatch.setattr(Courier, "_at_once", lambda _, records, first: len(records) - first)
     kafka.make_topic(TOPIC)
     async with opened(kafka.bootstrap, properties=HASTY) as sink:
-        kafka.answer_after(50)
+        kafka.answer_after(500)  # long enough for many requests to be under way
         kafka.fail(NOT_LEADER)
         with pytest.raises(TransientError, match="without an offset") as failed:
             await sink.write(events(1, 40))
         assert failed.value.written == 0
+        kafka.answer_after(0)
         await sink.write(events(1, 40))
     assert {number(record) for record in kafka.records(TOPIC)} == set(range(1, 41))
 

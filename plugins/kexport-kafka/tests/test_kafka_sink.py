@@ -129,7 +129,7 @@ async def test_cancelling_a_write_lets_nothing_of_it_arrive_behind_the_next(kafk
     kafka.make_topic(TOPIC, partitions=3)
     async with opened(kafka.bootstrap) as sink:
         await sink.write(events(1, 10))
-        kafka.answer_after(300)
+        kafka.answer_after(3000)
         first = asyncio.ensure_future(sink.write(events(11, 60)))
         await asyncio.wait({first}, timeout=0.1)
         first.cancel()

@@ -45,11 +45,11 @@ async def test_trouble_of_the_server_is_transient(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("said", "least", "most"),
-    [("7", 7, 7), ("0", 0, 0), ("1.5", 1.5, 1.5), ("DATE", 27, 30), ("PAST", 0, 0)],
+    [("7", 7, 7), ("0", 0, 0), ("1.5", 1.5, 1.5), ("DATE", 250, 300), ("PAST", 0, 0)],
 )
 async def test_retry_after_is_heard_as_seconds_and_as_a_date(said: str, least: float, most: float) -> None:
     now = datetime.now(UTC)
-    said = said.replace("DATE", format_datetime(now + timedelta(seconds=30), usegmt=True))
+    said = said.replace("DATE", format_datetime(now + timedelta(seconds=300), usegmt=True))
     said = said.replace("PAST", format_datetime(now - timedelta(days=1), usegmt=True))
     error = await failed_write(web.Response(status=429, headers={"Retry-After": said}))
     assert error.retry_after is not None
@@ -207,9 +207,9 @@ async def test_a_server_that_says_nothing_is_given_up_in_time() -> None:
     async def never(_request: web.Request, _received: Received) -> None:
         await asyncio.Event().wait()
 
-    async with OtlpServer().running() as server, opened(server, request_timeout_seconds=0.2) as sink:
+    async with OtlpServer().running() as server, opened(server, request_timeout_seconds=3) as sink:
         server.scripted = [never]
-        with pytest.raises(TransientError, match=r"request_timeout_seconds = 0\.2"):
+        with pytest.raises(TransientError, match="request_timeout_seconds = 3"):
             await sink.write(events(1, 2))
         await sink.write(events(1, 2))
 

@@ -28,7 +28,8 @@ class FakeS3:
         self.hang: set[str] = set()
         self.at_once = 0
         self.most_at_once = 0
-        self.delay_seconds = 0.0
+        self.gather = 0
+        """Uploads wait until so many are there together, and then a little for one too many."""
         self.endpoint = ""
         self._port = 0
 
@@ -68,12 +69,19 @@ class FakeS3:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await asyncio.sleep(self.delay_seconds)
+            await self._gathered()
             if any(part in key for part in self.hang):
                 await self._end.wait()
             return self._answer(key, body, request)
         finally:
             self.at_once -= 1
+
+    async def _gathered(self) -> None:
+        async with asyncio.timeout(30):
+            while self.most_at_once < self.gather:
+                await asyncio.sleep(0.01)
+        if self.gather:
+            await asyncio.sleep(0.3)
 
     async def _credentials(self, request: web.Request) -> web.Response:
         """What the agent of EKS pod identity answers to who shows the pod's token."""

@@ -125,10 +125,20 @@ async def test_only_what_failed_is_sent_again_under_the_same_name(server: FakeS3
 
 async def test_a_cancelled_write_leaves_whole_objects_and_is_finished_by_the_next(server: FakeS3) -> None:
     server.hang.add("nodes")
-    async with opened(server) as sink:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await sink.write(mixed(1, 20, "pods", "nodes"))
+    log = SinkLog()
+
+    def halfway() -> bool:
+        stored = [str(entry.fields["path"]) for entry in log.entries if entry.message == "object stored"]
+        return any("/pods/" in path for path in stored) and any("/nodes/" in key for key in server.puts)
+
+    async with opened(server, log=log) as sink:
+        writing = asyncio.create_task(sink.write(mixed(1, 20, "pods", "nodes")))
+        async with asyncio.timeout(30):
+            while not halfway():
+                await asyncio.sleep(0.01)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
         for key in server.names:
             unpack(key, server.objects[key])
         server.hang.clear()
@@ -138,9 +148,9 @@ async def test_a_cancelled_write_leaves_whole_objects_and_is_finished_by_the_nex
 
 
 async def test_uploads_run_side_by_side_and_their_number_is_bounded(server: FakeS3) -> None:
-    server.delay_seconds = 0.05
     resources = [f"kind{number}" for number in range(30)]
     async with opened(server) as sink:
+        server.gather = UPLOADS_AT_ONCE
         await sink.write(mixed(1, 60, *resources))
     assert server.most_at_once == UPLOADS_AT_ONCE
     assert len(server.names) == 30

@@ -91,18 +91,18 @@ async def test_a_failed_message_is_not_remembered_and_is_told_again_in_full() ->
 
 
 async def test_the_interval_between_messages_is_kept_after_failures_too() -> None:
-    async with Slack().running() as slack, opened(slack, min_interval_seconds=0.3) as sink:
+    async with Slack().running() as slack, opened(slack, min_interval_seconds=1) as sink:
         await sink.write(added(1, 1))
         slack.scripted = [web.Response(status=503)]
         with pytest.raises(TransientError):
             await sink.write(added(2, 2))
         await sink.write(added(2, 2))
         first, second = slack.messages
-        assert second.at - first.at >= 0.58  # clocks' grain aside, two intervals
+        assert second.at - first.at >= 1.5  # two intervals, but for what the first was on its way
 
 
 async def test_cancelled_writes_do_not_make_the_next_one_wait_longer() -> None:
-    async with Slack().running() as slack, opened(slack, min_interval_seconds=0.5) as sink:
+    async with Slack().running() as slack, opened(slack, min_interval_seconds=3) as sink:
         await sink.write(added(1, 1))
         for _ in range(20):
             writing = asyncio.ensure_future(sink.write(added(2, 2)))
@@ -111,7 +111,7 @@ async def test_cancelled_writes_do_not_make_the_next_one_wait_longer() -> None:
             writing.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await writing
-        await asyncio.wait_for(sink.write(added(2, 2)), 5)
+        await asyncio.wait_for(sink.write(added(2, 2)), 30)
         assert len(slack.messages) == 2
 
 
@@ -178,11 +178,11 @@ async def test_a_message_of_ours_names_the_way_out(word: str, way_out: str) -> N
 
 @pytest.mark.parametrize(
     ("said", "least", "most"),
-    [("7", 7, 7), ("DATE", 27, 30), ("PAST", 0, 0), ("soon", None, None), ("nan", None, None)],
+    [("7", 7, 7), ("DATE", 250, 300), ("PAST", 0, 0), ("soon", None, None), ("nan", None, None)],
 )
 async def test_retry_after_is_heard(said: str, least: float | None, most: float | None) -> None:
     now = datetime.now(UTC)
-    said = said.replace("DATE", format_datetime(now + timedelta(seconds=30), usegmt=True))
+    said = said.replace("DATE", format_datetime(now + timedelta(seconds=300), usegmt=True))
     said = said.replace("PAST", format_datetime(now - timedelta(days=1), usegmt=True))
     async with Slack().running() as slack, opened(slack) as sink:
         slack.scripted = [web.Response(status=429, headers={"Retry-After": said})]
@@ -215,9 +215,9 @@ async def test_a_slack_that_says_nothing_is_given_up_in_time() -> None:
     async def never(_request: web.Request) -> None:
         await asyncio.Event().wait()
 
-    async with Slack().running() as slack, opened(slack, request_timeout_seconds=0.2) as sink:
+    async with Slack().running() as slack, opened(slack, request_timeout_seconds=3) as sink:
         slack.scripted = [never]
-        with pytest.raises(TransientError, match=r"request_timeout_seconds = 0\.2"):
+        with pytest.raises(TransientError, match="request_timeout_seconds = 3"):
             await sink.write(added(1, 1))
         await sink.write(added(1, 1))
 

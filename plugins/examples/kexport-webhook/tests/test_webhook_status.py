@@ -53,14 +53,14 @@ async def test_trouble_of_the_moment_is_transient(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("said", "least", "most"),
-    [("7", 7, 7), ("0", 0, 0), ("1.5", 1.5, 1.5), ("DATE", 27, 30), ("PAST", 0, 0)],
+    [("7", 7, 7), ("0", 0, 0), ("1.5", 1.5, 1.5), ("DATE", 250, 300), ("PAST", 0, 0)],
 )
 @pytest.mark.parametrize("status", [429, 503])
 async def test_retry_after_is_heard_as_seconds_and_as_a_date(
     said: str, least: float, most: float, status: int
 ) -> None:
     now = datetime.now(UTC)
-    said = said.replace("DATE", format_datetime(now + timedelta(seconds=30), usegmt=True))
+    said = said.replace("DATE", format_datetime(now + timedelta(seconds=300), usegmt=True))
     said = said.replace("PAST", format_datetime(now - timedelta(days=1), usegmt=True))
     error = await failed_write(web.Response(status=status, headers={"Retry-After": said}))
     assert error.retry_after is not None
@@ -217,9 +217,9 @@ async def test_an_endpoint_that_says_nothing_is_given_up_in_time() -> None:
     async def never(_received: Received) -> None:
         await asyncio.Event().wait()
 
-    async with Endpoint().running() as endpoint, opened(endpoint, request_timeout_seconds=0.2) as sink:
+    async with Endpoint().running() as endpoint, opened(endpoint, request_timeout_seconds=3) as sink:
         endpoint.scripted = [never]
-        with pytest.raises(TransientError, match=r"request_timeout_seconds = 0\.2"):
+        with pytest.raises(TransientError, match="request_timeout_seconds = 3"):
             await sink.write(events(1, 2))
         await sink.write(events(1, 2))
 
