@@ -1,6 +1,7 @@
 """What a test can do to FakeCluster looks from outside as it does on the real API server."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -85,6 +86,21 @@ async def test_an_outage_refuses_connections_and_the_history_survives_it(client)
         assert kinds_of([await stream.line()]) == [("ADDED", "a")]
 
 
+async def test_in_an_outage_nobody_else_gets_the_port_and_after_the_block_whoever_asks():
+    async with FakeCluster() as cluster:
+        await cluster.stop_listening()
+        with socket.socket() as other:
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", cluster.port))
+            with pytest.raises(ConnectionRefusedError):
+                other.connect(("127.0.0.1", cluster.port))
+        port = cluster.port
+        await cluster.listen()
+        assert cluster.port == port
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
 async def test_hanging_up_ends_watches_cleanly_and_they_can_be_resumed(client):
     start = client.cluster.revision
     async with client.watch(f"{ALL_MAPS}?watch=1&resourceVersion={start}") as stream:
@@ -154,7 +170,7 @@ async def test_a_rollback_brings_old_objects_and_an_old_counter_back(client):
 
 
 async def test_the_heartbeat_lets_versions_grow_without_a_change():
-    async with running(heartbeat_seconds=0.005) as client:
+    async with running(heartbeat_seconds=0.005, fresh_wait_seconds=30) as client:
         before = int(await client.versions())
         query = f"resourceVersion={before + 3}&resourceVersionMatch=NotOlderThan"
         assert int(await client.versions(f"{ALL_MAPS}?{query}")) >= before + 3

@@ -11,6 +11,7 @@ import pytest
 from kexport import web
 from kexport.errors import ConfigError
 from kexport.tables import HttpConfig
+from kexport.testing.port import Port
 from kexport.web import VIEWERS, Web
 from tests.looking import first_event, looking, next_event, pod
 
@@ -158,19 +159,18 @@ async def test_without_an_address_nothing_is_served(tmp_path):
 async def test_a_stop_while_it_opens_leaves_nothing_listening(tmp_path):
     async with looking(tmp_path, listen="") as look:
         for steps in range(30):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
-            stopped = Web(HttpConfig(listen=f"127.0.0.1:{port}"), look.view)
-            opening = asyncio.ensure_future(stopped.open())
-            for _ in range(steps):
-                await asyncio.sleep(0)
-            if not opening.cancel():
-                await stopped.close()
-                break
-            with pytest.raises(asyncio.CancelledError):
-                await opening
-            with pytest.raises(ConnectionRefusedError):
-                await asyncio.open_connection("127.0.0.1", port)
+            with Port() as port:
+                stopped = Web(HttpConfig(listen=f"127.0.0.1:{port.number}"), look.view)
+                opening = asyncio.ensure_future(stopped.open())
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                if not opening.cancel():
+                    await stopped.close()
+                    break
+                with pytest.raises(asyncio.CancelledError):
+                    await opening
+                with pytest.raises(ConnectionRefusedError):
+                    await asyncio.open_connection("127.0.0.1", port.number)
         assert steps > 3
 
 

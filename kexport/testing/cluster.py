@@ -49,6 +49,7 @@ class FakeCluster(Misfortune):
         if self._heartbeat:
             self._heartbeat.cancel()
         await self.stop_listening()
+        await self._listener.close()
 
     @property
     def url(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from kexport.testing.port import Port
 from kexport.waiting import ended
 
 # The API server refuses bodies above 3 MiB.
@@ -18,19 +19,23 @@ class Listener:
         self._answer = answer
         self._http: web.Server | None = None
         self._sockets: asyncio.Server | None = None
+        self._port: Port | None = None
 
     async def start(self, port: int) -> int:
-        """Listen on loopback, and return the port: the one that was asked for, or a free one for 0."""
+        """Listen on loopback, and return the port: the one that was asked for, or a free one for 0.
+
+        It stays ours until `close`, also while nobody listens.
+        """
         if self._sockets:
             return port
+        self._port = self._port or Port(port)
         loop = asyncio.get_running_loop()
         # Handlers end with their connection: an open watch whose client is gone must not linger.
         self._http = web.Server(
             self._answer, request_factory=_request, handler_cancellation=True, access_log=None
         )
-        self._sockets = await loop.create_server(self._http, "127.0.0.1", port)
-        bound: int = self._sockets.sockets[0].getsockname()[1]
-        return bound
+        self._sockets = await loop.create_server(self._http, "127.0.0.1", self._port.number)
+        return self._port.number
 
     async def stop(self) -> None:
         if not self._sockets or not self._http:
@@ -40,6 +45,12 @@ class Listener:
         sockets.close()
         await ended(http.connections, http.shutdown(_SHUTDOWN_SECONDS))
         await sockets.wait_closed()
+
+    async def close(self) -> None:
+        await self.stop()
+        if self._port:
+            self._port.close()
+            self._port = None
 
 
 def _request(message: Any, body: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:

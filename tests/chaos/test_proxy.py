@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kexport.testing.port import Port
 from tests.chaos.proxy import Proxy
 
 
@@ -119,7 +120,9 @@ def test_a_throttled_connection_takes_its_time(proxy: Proxy, ends: Ends):
 
 
 def test_a_far_end_that_is_away_refuses():
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
-    with Proxy(port) as proxy, socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as client:
+    with (
+        Port() as gone,
+        Proxy(gone.number) as proxy,
+        socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as client,
+    ):
         assert client.recv(1) == b""

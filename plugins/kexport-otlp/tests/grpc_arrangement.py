@@ -66,7 +66,7 @@ class GrpcServer(OtlpServer):
         self.stored += good
         return partial(len(received.records) - len(good), self.message)
 
-    async def start(self, *, tls: Any = None, port: int = 0) -> None:
+    async def start(self, *, tls: Any = None) -> None:
         self._loop = asyncio.get_running_loop()
         method = grpc.unary_unary_rpc_method_handler(self._export)
         # On threads: an aio server's tasks would be in one loop with the sink's, and be taken for them.
@@ -74,10 +74,9 @@ class GrpcServer(OtlpServer):
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, {"Export": method}),)
         )
-        address, add = f"127.0.0.1:{port}", self._server.add_insecure_port
-        bound = self._server.add_secure_port(address, tls) if tls else add(address)
+        address, add = f"127.0.0.1:{self.port}", self._server.add_insecure_port
+        assert self.port == (self._server.add_secure_port(address, tls) if tls else add(address))
         self._server.start()
-        self.endpoint = f"http{'s' if tls else ''}://127.0.0.1:{bound}"
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._server.stop(None).wait)

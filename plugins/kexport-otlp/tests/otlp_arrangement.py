@@ -19,6 +19,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from kexport import Event, SinkContext
 from kexport.testing import SinkLog, make_context, make_event
+from kexport.testing.port import Port
 
 PROTOBUF = "application/x-protobuf"
 
@@ -54,6 +55,7 @@ class OtlpServer:
         self.message = ""
         self.scripted: list[Any] = []  # answers, and coroutine functions that give one or None
         self.endpoint = ""
+        self.port = 0
 
     @property
     def numbers(self) -> list[int]:
@@ -87,21 +89,23 @@ class OtlpServer:
         return partial(len(received.records) - len(good), self.message)
 
     @asynccontextmanager
-    async def running(self, *, tls: Any = None, port: int = 0) -> AsyncIterator[Self]:
-        await self.start(tls=tls, port=port)
-        try:
-            yield self
-        finally:
-            await self.stop()
+    async def running(self, *, tls: Any = None) -> AsyncIterator[Self]:
+        with Port() as port:
+            self.port = port.number
+            self.endpoint = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
+            await self.start(tls=tls)
+            try:
+                yield self
+            finally:
+                await self.stop()
 
-    async def start(self, *, tls: Any = None, port: int = 0) -> None:
+    async def start(self, *, tls: Any = None) -> None:
+        """Listen, after `stop` once more; the port is held until the block of `running` ends."""
         app = web.Application(client_max_size=64_000_000)
         app.router.add_route("*", "/{path:.*}", self.handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=tls).start()
-        host, bound = self._runner.addresses[0][:2]
-        self.endpoint = f"http{'s' if tls else ''}://{host}:{bound}"
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=tls).start()
 
     async def stop(self) -> None:
         """Connections end, requests under way too, and nobody listens any more."""

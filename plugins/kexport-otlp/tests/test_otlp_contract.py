@@ -44,12 +44,11 @@ class OtlpContract(SinkContract[OtlpConfig]):
 
     @asynccontextmanager
     async def outage(self, config: OtlpConfig) -> AsyncIterator[None]:
-        port = int(config.endpoint.rpartition(":")[2])
         await self._server.stop()
         try:
             yield
         finally:
-            await self._server.start(port=port)
+            await self._server.start()
 
     def unacceptable(self) -> Event:
         return make_event(_REFUSED)

@@ -81,16 +81,15 @@ async def test_requests_are_compressed_unless_told_otherwise(compression: str, m
 
 
 async def test_a_restarted_server_goes_on_getting_events() -> None:
-    server = GrpcServer()
-    async with server.running():
-        port = int(server.endpoint.rpartition(":")[2])
+    async with GrpcServer().running() as server:
         sink = build(server.endpoint, protocol="grpc")
         await sink.open()
         await sink.write(events(1, 2))
-    with pytest.raises(TransientError, match="cannot be reached") as failed:
-        await sink.write(events(3, 4))
-    assert failed.value.written == 0
-    async with server.running(port=port):
+        await server.stop()
+        with pytest.raises(TransientError, match="cannot be reached") as failed:
+            await sink.write(events(3, 4))
+        assert failed.value.written == 0
+        await server.start()
         await sink.write(events(3, 4))
         await sink.close()
     assert server.numbers == [1, 2, 3, 4]

@@ -11,6 +11,8 @@ from typing import Self
 
 from aiohttp import web
 
+from kexport.testing.port import Port
+
 from .fake_aws import taken_down
 
 
@@ -31,13 +33,15 @@ class FakeS3:
         self.gather = 0
         """Uploads wait until so many are there together, and then a little for one too many."""
         self.endpoint = ""
-        self._port = 0
+        self._port: Port
 
     @property
     def names(self) -> list[str]:
         return sorted(key for key in self.objects if not key.endswith("_kexport_check"))
 
     async def __aenter__(self) -> Self:
+        self._port = Port()
+        self.endpoint = f"http://127.0.0.1:{self._port.number}"
         await self.start()
         return self
 
@@ -45,6 +49,7 @@ class FakeS3:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+        self._port.close()
 
     async def start(self) -> None:
         """Listen; after a stop at the same port, with the objects that were there."""
@@ -54,9 +59,7 @@ class FakeS3:
         application.router.add_get("/pod-identity", self._credentials)
         self._runner = web.AppRunner(application, shutdown_timeout=0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        host, self._port = self._runner.addresses[0][:2]
-        self.endpoint = f"http://{host}:{self._port}"
+        await web.TCPSite(self._runner, "127.0.0.1", self._port.number).start()
 
     async def stop(self) -> None:
         """Connections end, those with a request under way too, and new ones are refused."""

@@ -14,6 +14,7 @@ from kexport_slack.sink import SlackSink
 
 from kexport import Event
 from kexport.testing import make_context, make_event
+from kexport.testing.port import Port
 
 PATH = "/services/T0TEAM000/B0HOOK000/s3cretS3cretS3cret"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
@@ -39,6 +40,7 @@ class Slack:
         self.messages: list[Message] = []
         self.requests = 0
         self.poison = ""
+        self.port = 0
         self.scripted: list[Handler | web.Response] = []
 
     @property
@@ -67,19 +69,21 @@ class Slack:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Slack]:
-        await self.start()
-        try:
-            yield self
-        finally:
-            await self.stop()
+        with Port() as port:
+            self.port = port.number
+            await self.start()
+            try:
+                yield self
+            finally:
+                await self.stop()
 
-    async def start(self, port: int = 0) -> None:
+    async def start(self) -> None:
+        """Listen, after `stop` once more; the port is held until the block of `running` ends."""
         app = web.Application()
         app.router.add_post("/{path:.*}", self.handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port).start()
-        self.port = self._runner.addresses[0][1]
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
 
     async def stop(self) -> None:
         await self._runner.cleanup()

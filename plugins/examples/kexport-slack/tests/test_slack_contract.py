@@ -59,7 +59,7 @@ class TestSlack(SinkContract[SlackConfig]):
         try:
             yield
         finally:
-            await self._slack.start(port=self._slack.port)
+            await self._slack.start()
 
     def unacceptable(self) -> Event:
         return told(1_000_000, "added", deployment("poison:1"), partitionkey="uid-poison")

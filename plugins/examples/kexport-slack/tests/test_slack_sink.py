@@ -196,19 +196,16 @@ async def test_retry_after_is_heard(said: str, least: float | None, most: float 
 
 
 async def test_a_slack_that_is_away_and_comes_back() -> None:
-    slack = Slack()
-    async with slack.running():
+    async with Slack().running() as slack:
         sink = build(slack.url)
         await sink.write(added(1, 1))
-    with pytest.raises(TransientError, match=r"cannot be reached|connection broke"):
-        await sink.write(added(2, 2))
-    await slack.start(port=slack.port)
-    try:
+        await slack.stop()
+        with pytest.raises(TransientError, match=r"cannot be reached|connection broke"):
+            await sink.write(added(2, 2))
+        await slack.start()
         await sink.write(added(2, 2))
         await sink.close()
         assert len(slack.lines) == 2
-    finally:
-        await slack.stop()
 
 
 async def test_a_slack_that_says_nothing_is_given_up_in_time() -> None:

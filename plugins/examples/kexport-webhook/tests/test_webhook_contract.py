@@ -50,7 +50,7 @@ class WebhookContract(SinkContract[WebhookConfig]):
         try:
             yield
         finally:
-            await self._endpoint.start(port=self._endpoint.port)
+            await self._endpoint.start()
 
     def unacceptable(self) -> Event:
         return make_event(_REFUSED)

@@ -180,15 +180,15 @@ async def test_a_write_that_is_cancelled_again_and_again_still_gets_on() -> None
 
 
 async def test_a_restarted_endpoint_goes_on_getting_events() -> None:
-    endpoint = Endpoint()
-    async with endpoint.running():
+    async with Endpoint().running() as endpoint:
         sink = build(endpoint.url)
         await sink.open()
         await sink.write(events(1, 2))
-    with pytest.raises(TransientError, match=r"cannot be reached|connection broke") as failed:
-        await sink.write(events(3, 4))
-    assert failed.value.written == 0
-    async with endpoint.running(port=endpoint.port):
+        await endpoint.stop()
+        with pytest.raises(TransientError, match=r"cannot be reached|connection broke") as failed:
+            await sink.write(events(3, 4))
+        assert failed.value.written == 0
+        await endpoint.start()
         await sink.write(events(3, 4))
         await sink.close()
     assert endpoint.numbers == [1, 2, 3, 4]

@@ -17,6 +17,7 @@ from kexport_webhook.sink import WebhookSink
 
 from kexport import Event, SinkContext
 from kexport.testing import make_event
+from kexport.testing.port import Port
 
 _BATCH = "application/cloudevents-batch+json"
 
@@ -66,6 +67,7 @@ class Endpoint:
         self.most_bytes = 64_000_000
         self.scripted: list[Handler | web.Response] = []
         self.url = ""
+        self.port = 0
 
     @property
     def numbers(self) -> list[int]:
@@ -91,21 +93,23 @@ class Endpoint:
         return web.Response(status=202)
 
     @asynccontextmanager
-    async def running(self, *, tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIterator[Endpoint]:
-        await self.start(tls=tls, port=port)
-        try:
-            yield self
-        finally:
-            await self.stop()
+    async def running(self, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Endpoint]:
+        with Port() as port:
+            self.port = port.number
+            self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}/hook"
+            await self.start(tls=tls)
+            try:
+                yield self
+            finally:
+                await self.stop()
 
-    async def start(self, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+    async def start(self, *, tls: ssl.SSLContext | None = None) -> None:
+        """Listen, after `stop` once more; the port is held until the block of `running` ends."""
         app = web.Application(client_max_size=64_000_000)
         app.router.add_route("*", "/{path:.*}", self.handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=tls).start()
-        self.port = self._runner.addresses[0][1]
-        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}/hook"
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=tls).start()
 
     async def stop(self) -> None:
         """Connections end, requests under way too, and nobody listens any more."""
