@@ -53,7 +53,7 @@ def seen(memory: Memory) -> list[tuple[str, str]]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 

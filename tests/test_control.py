@@ -26,7 +26,7 @@ from tests.objects import configmap, eventually
 
 
 async def asked(directory: Path, request: Any, **options: Any) -> dict[str, Any]:
-    return await asyncio.to_thread(ask, directory, request, **options)
+    return await asyncio.to_thread(ask, directory, request, **{"wait_seconds": 60.0, **options})
 
 
 async def echo(request: AnyRequest) -> dict[str, Any]:

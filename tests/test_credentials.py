@@ -30,6 +30,12 @@ async def cluster():
         yield cluster
 
 
+@pytest.fixture
+def seldom_checked(monkeypatch):
+    """Files are not looked at while the test runs, however long it takes: only a refusal tells."""
+    monkeypatch.setattr("kexport.transport.CREDENTIAL_CHECK_SECONDS", 3600.0)
+
+
 @asynccontextmanager
 async def connected(path):
     client = Client(ClusterConfig(kubeconfig=str(path), list_requests_per_second=10_000))
@@ -200,6 +206,7 @@ def test_a_kubeconfig_without_users_names_no_token_files(tmp_path):
 # -- as the client uses them ------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("seldom_checked")
 async def test_a_401_loads_the_credentials_again_and_asks_once_more(cluster, tmp_path):
     async with connected(cluster.kubeconfig(tmp_path)) as client:
         await client.get("/version")
@@ -209,6 +216,7 @@ async def test_a_401_loads_the_credentials_again_and_asks_once_more(cluster, tmp
         assert [request.path for request in cluster.requests] == ["/version", MAPS, MAPS]
 
 
+@pytest.mark.usefixtures("seldom_checked")
 async def test_a_401_that_stays_is_an_error_after_the_second_try(cluster, tmp_path):
     path = cluster.kubeconfig(tmp_path)
     cluster.token = "changed"
@@ -219,6 +227,7 @@ async def test_a_401_that_stays_is_an_error_after_the_second_try(cluster, tmp_pa
         assert len(cluster.requests) == 2
 
 
+@pytest.mark.usefixtures("seldom_checked")
 async def test_a_401_to_a_watch_renews_as_well(cluster, tmp_path):
     async with connected(cluster.kubeconfig(tmp_path)) as client:
         await client.get("/version")
@@ -249,7 +258,9 @@ async def test_many_401s_at_once_load_the_credentials_once(cluster, tmp_path):
 async def test_a_rotated_token_is_used_before_the_server_complains(cluster, tmp_path):
     async with connected(cluster.kubeconfig(tmp_path)) as client:
         cluster.token = "new"
-        cluster.kubeconfig(tmp_path)
+        path = cluster.kubeconfig(tmp_path)
+        later = path.stat().st_mtime_ns + 10**9  # the file system's clock may not have gone on meanwhile
+        os.utime(path, ns=(later, later))
         await client.get(MAPS)
         assert len(cluster.requests) == 1
 

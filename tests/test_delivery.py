@@ -99,8 +99,8 @@ async def test_an_impossible_count_is_taken_for_none(tmp_path: Path, written: in
 async def test_retry_after_is_honoured(tmp_path: Path) -> None:
     async with running(tmp_path, settings(a={})) as rig:
         rig.sinks["a"].script = raising(TransientError("busy", retry_after=0.3), times=1)
-        await rig.feed(1)
         started = asyncio.get_running_loop().time()
+        await rig.feed(1)
         await rig.done("a")
         assert asyncio.get_running_loop().time() - started >= 0.25
 

@@ -101,7 +101,7 @@ async def test_scenario_38_nothing_is_shown_before_the_disk_took_it_and_stopping
         assert journal.committed == 0
         assert await journal.read(0) == ()
         started = time.monotonic()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     async with running(config(tmp_path)) as journal:
         assert journal.positions[PODS] == Position()
         assert await journal.known(PODS) == {}
@@ -140,7 +140,7 @@ async def test_scenario_38_a_full_disk_is_met_while_a_stream_is_registered_and_t
         await allow_pages(journal, 100_000)
         await registering
         assert set(streams) <= set(journal.positions)
-        await asyncio.wait_for(journal.room(), 10)
+        await asyncio.wait_for(journal.room(), 60)
 
 
 async def test_scenario_38_a_full_disk_takes_new_events_in_the_place_of_those_kept_for_replay(
@@ -186,7 +186,7 @@ async def test_a_file_deleted_under_a_running_journal_ends_it_instead_of_writing
         (tmp_path / name).unlink()
         journal.append(PODS, events(1, 5), {}, Position(version="5"))
         with pytest.raises(JournalError, match="deleted or replaced while it was in use"):
-            await asyncio.wait_for(writer, 10)
+            await asyncio.wait_for(writer, 60)
         assert journal.committed == 0
 
 
@@ -197,7 +197,7 @@ async def test_a_directory_replaced_under_a_running_journal_is_noticed_while_not
         (tmp_path / "state").rename(tmp_path / "old")
         (tmp_path / "state").mkdir()
         with pytest.raises(JournalError, match="deleted or replaced while it was in use"):
-            await asyncio.wait_for(writer, 10)
+            await asyncio.wait_for(writer, 60)
 
 
 async def test_a_write_ahead_log_lost_after_a_crash_is_noticed_and_its_streams_begin_with_a_gap(

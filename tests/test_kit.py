@@ -18,6 +18,7 @@ from kexport.testing import Exporting, FakeCluster, SinkLog, make_context
 from kexport.testing.exporting import toml_of
 from tests.objects import eventually
 
+pytestmark = pytest.mark.timeout(400)
 ENTRY = "[pytest11]\nkexport = kexport.testing.pytest_plugin\n"
 SINK = """
 import json
@@ -79,7 +80,7 @@ class NoSettings(SinkConfig, frozen=True):
 def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=100, check=False,
+        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from kexport import config, plugins
 from kexport.testing import FakeCluster, SinkContract
 from tests.exporter import Exporter, Memory
 
+pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
 SETTINGS = ["-q", "-W", "error", "-p", "no:cacheprovider"]
@@ -56,7 +57,7 @@ def installed(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *map(str, command)],
-        cwd=cwd, capture_output=True, text=True, timeout=100, check=False,
+        cwd=cwd, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 

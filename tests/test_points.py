@@ -25,12 +25,12 @@ PODS = "pods/*"
 def assert_same(pushed, on_page):
     assert set(pushed) == set(on_page)
     for series, value in on_page.items():
-        # Clocks go on between the two.
+        # The process goes on between the two, and what is printed is rounded.
         loose = series[0].startswith("process_") or series[0].endswith(("_age_seconds", "_lag_seconds"))
         assert pushed[series] == (pytest.approx(value, abs=0.5, rel=0.05) if loose else value), series
 
 
-async def test_every_value_is_the_one_that_metrics_says(tmp_path):
+async def test_every_value_is_the_one_that_metrics_says(tmp_path, monkeypatch):
     memory = Memory()
     async with looking(tmp_path, memory=memory) as look:
 
@@ -44,7 +44,12 @@ async def test_every_value_is_the_one_that_metrics_says(tmp_path):
         memory.fail = lambda _events: None
         await look.miss("lost")
         await look.exporter.synced(2)
-        pushed, on_page, _ = both(look.view, Points(look.view))
+        moment, now = time.monotonic(), time.time()
+        with monkeypatch.context() as patch:  # no clock goes on between the two
+            patch.setattr("time.monotonic", lambda: moment)
+            patch.setattr("kexport.figures.monotonic", lambda: moment)
+            patch.setattr("time.time", lambda: now)
+            pushed, on_page, _ = both(look.view, Points(look.view))
         assert_same(pushed, on_page)
         names = {name for name, _ in pushed}
         assert {"kexport_gaps_total", "kexport_sink_write_seconds_bucket", "kexport_build_info"} <= names
@@ -96,15 +101,15 @@ async def test_a_sum_says_since_when_it_counts(tmp_path):
         points = Points(view)
         began = time.time_ns()
         first = starts(points, "kexport_sink_delivered_events")["memory",]
-        assert first < began
+        assert first <= began
         assert starts(points, "kexport_sink_delivered_events")["memory",] == first
         between = time.time_ns()
         starts(points, "kexport_sink_delivered_events")
         stats.lanes["memory"] = LaneStats(written=2)  # a reload started it anew
         stats.lanes["later"] = LaneStats(written=1)
         anew = starts(points, "kexport_sink_delivered_events")
-        assert anew["memory",] > between
-        assert anew["later",] > between
+        assert anew["memory",] >= between
+        assert anew["later",] >= between
         assert starts(points, "kexport_sink_delivered_events") == anew
         assert starts(points, "kexport_journal_commit_seconds")[()] == first
 

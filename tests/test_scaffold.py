@@ -18,6 +18,7 @@ from kexport.errors import ConfigError
 from kexport.testing import FakeCluster, SinkContract, make_context, make_event
 from tests.commandline import CommandLine
 
+pytestmark = pytest.mark.timeout(400)
 NOTHING = plugins.Plugins({}, ())
 NAMES = ["a", "audit-trail", "abcdefghijklmnopqrstuvwx"]  # the shortest, a usual one, the longest
 
@@ -39,7 +40,7 @@ def run(*command: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": str(cwd)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
 

@@ -9,6 +9,7 @@ import pytest
 
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory
+from tests.following import watching
 from tests.objects import (
     WIDGETS,
     config,
@@ -52,7 +53,7 @@ async def test_scenario_15_a_removed_resource_and_16_the_same_one_made_again(
     definition = define(fake, "v1")
     widget(fake, "a")
     async with Exporter(config(fake, tmp_path), memory) as exporter:
-        await exporter.synced()
+        await watching(exporter)
         fake.delete(definition)
         await exporter.until(lambda events: any(event.change == "gap" for event in events))
         gap = memory.events[-1].data["object"]

@@ -52,7 +52,7 @@ async def test_a_viewer_who_does_not_read_is_dropped(tmp_path, monkeypatch):
         assert look.web._runner
         server = look.web._runner.server
         assert server
-        await look.exporter.look(lambda: not server.connections, seconds=10, what=lambda: "still connected")
+        await look.exporter.look(lambda: not server.connections, seconds=60, what=lambda: "still connected")
         writer.transport.abort()
         del reader
 

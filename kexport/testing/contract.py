@@ -31,7 +31,7 @@ from kexport.testing.rules import DeliveryRules
 from kexport.testing.stage import C
 
 MARKER = "hunter2-kexport-4711"
-_SETTLE_SECONDS = 1.0
+_SETTLE_SECONDS = 5.0
 
 
 class SinkContract(DeliveryRules[C]):

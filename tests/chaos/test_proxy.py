@@ -26,9 +26,9 @@ class Ends:
     """A client through the proxy, and the far end that it reached."""
 
     def __init__(self, listener: socket.socket, proxy: Proxy) -> None:
-        self.client = socket.create_connection(("127.0.0.1", proxy.port), timeout=10)
+        self.client = socket.create_connection(("127.0.0.1", proxy.port), timeout=60)
         self.far, _ = listener.accept()
-        self.far.settimeout(10)
+        self.far.settimeout(60)
         self.client.sendall(b"hello")
         assert received(self.far, 5) == b"hello"
 
@@ -40,7 +40,7 @@ class Ends:
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.settimeout(10)
+        listener.settimeout(60)
         yield listener
 
 
@@ -90,7 +90,7 @@ def test_what_is_stalled_arrives_later_and_whole(proxy: Proxy, ends: Ends):
     with pytest.raises(TimeoutError):
         ends.client.recv(1)
     proxy.recover()
-    ends.client.settimeout(10)
+    ends.client.settimeout(60)
     assert received(ends.client, 5) == b"later"
 
 
