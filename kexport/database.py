@@ -57,7 +57,7 @@ class transaction:  # noqa: N801  (reads as a word where it is used)
             try:
                 self._db.execute("COMMIT")
                 return
-            except sqlite3.Error:
+            except BaseException:  # MemoryError, too: to Python that is SQLITE_NOMEM
                 self._roll_back()
                 raise
         self._roll_back()

@@ -242,40 +242,39 @@ class Journal:
         """Write what has gathered, however long the disk refuses; nothing newer is reported or shown before.
 
         A cancellation waits for the transaction under way, so that nobody has to guess whether it went in.
-        What did not is given back: `close` tries once more, together with what has come since.
+        What did not, whatever the reason, is given back: `close` tries once more, with what has come since,
+        whose place would be too far without it.
         """
         if self._pending.idle and not self._cursors.dirty and not self._disk.failing:
             await self._disk.do(self._disk.look)
             return
         batch = self._pending.take(last=self.committed, lanes=self._cursors.take())
-        while True:
-            started = monotonic()
-            work = self._disk.do(self._disk.commit, batch.commit)
-            cancelled = await settled(work)
-            try:
-                stored = work.result()
-            except sqlite3.DatabaseError as error:
-                self._disk.refuse(error)
-                if cancelled:
-                    self._pending.give_back(batch, self._cursors)
-                    raise asyncio.CancelledError from error
-                await self._wait_out(error, batch)
-            else:
-                self.tally.commits.observe(monotonic() - started)
-                self._landed(batch, stored)
-                if cancelled:
-                    raise asyncio.CancelledError
-                return
-
-    async def _wait_out(self, error: sqlite3.DatabaseError, batch: Batch) -> None:
-        """Make room if that is what the disk lacks, and wait until the next attempt."""
+        stored, cancelled = None, False
         try:
-            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                await self.tidying.make_room(self.committed)
-            await asyncio.sleep(RETRY_SECONDS)
-        except asyncio.CancelledError:
+            while stored is None:
+                started = monotonic()
+                work = self._disk.do(self._disk.commit, batch.commit)
+                cancelled = await settled(work)
+                try:
+                    stored = work.result()
+                except sqlite3.DatabaseError as error:
+                    self._disk.refuse(error)
+                    if cancelled:
+                        raise asyncio.CancelledError from error
+                    await self._wait_out(error)
+        except BaseException:
             self._pending.give_back(batch, self._cursors)
             raise
+        self.tally.commits.observe(monotonic() - started)
+        self._landed(batch, stored)
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def _wait_out(self, error: sqlite3.DatabaseError) -> None:
+        """Make room if that is what the disk lacks, and wait until the next attempt."""
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            await self.tidying.make_room(self.committed)
+        await asyncio.sleep(RETRY_SECONDS)
 
     def _landed(self, batch: Batch, stored: int) -> None:
         self.retention.bytes += stored

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from kexport.change import Known
 from kexport.errors import JournalError
@@ -125,6 +127,32 @@ async def test_scenario_38_what_waits_for_the_disk_at_a_stop_goes_in_before_what
         assert journal.positions[PODS].version == "10"
         assert await journal.known(PODS) == {"a": Known("u", "9"), "b": Known("v", "10")}
         assert journal.lane("a").cursor == 3
+
+
+@pytest.mark.parametrize("error", [MemoryError(), zstandard.ZstdError("no"), sqlite3.ProgrammingError("no")])
+async def test_what_a_failed_transaction_held_goes_in_before_what_came_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    async with open_journal(tmp_path) as (journal, writer):
+
+        def fail(_commit: object) -> int:
+            begun.set()
+            assert go_on.wait(30)
+            monkeypatch.undo()
+            raise error
+
+        monkeypatch.setattr(journal._disk, "commit", fail)
+        journal.append(PODS, events(1, 5), {"a": Known("u", "5")}, Position(version="5"))
+        await asyncio.to_thread(begun.wait, 30)
+        journal.append(PODS, events(6, 5), {"b": Known("v", "10")}, Position(version="10"))
+        go_on.set()
+        await asyncio.wait([writer])
+        assert writer.exception() is error
+    async with running(config(tmp_path)) as journal:
+        assert [each.position for each in await everything(journal)] == list(range(1, 11))
+        assert journal.positions[PODS].version == "10"
+        assert await journal.known(PODS) == {"a": Known("u", "5"), "b": Known("v", "10")}
 
 
 async def test_scenario_38_a_full_disk_is_met_while_a_stream_is_registered_and_the_journal_waits(

@@ -46,6 +46,19 @@ async def test_positions_count_on_over_restarts_even_when_everything_was_trimmed
             assert await journal.read(10) == ()
 
 
+def test_a_transaction_that_memory_does_not_suffice_to_end_is_rolled_back() -> None:
+    class Poor(sqlite3.Connection):
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            if sql == "COMMIT":
+                raise MemoryError
+            return super().execute(sql, *arguments)
+
+    with closing(sqlite3.connect(":memory:", isolation_level=None, factory=Poor)) as db:
+        with pytest.raises(MemoryError), database.transaction(db):
+            db.execute("CREATE TABLE t (a)")
+        assert not db.in_transaction
+
+
 async def test_a_lane_sees_only_what_is_durable(tmp_path: Path) -> None:
     journal = await Journal.open(config(tmp_path), lanes=("a",))
     await journal.register([PODS], cluster_uid="u")
