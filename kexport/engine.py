@@ -51,6 +51,7 @@ class Engine:
         self._push: Push
         self._lanes: Lanes | None = None
         self._streams: Streams | None = None
+        self._wanted: dict[str, Wanted] = {}  # what the routes in force give each sink
         self._failure: asyncio.Future[None]
         self.stats = Stats()
         self.stuck: set[str] = set()
@@ -161,7 +162,8 @@ class Engine:
     def _start_lanes(self, cluster: str, catalogue: Catalogue | None) -> None:
         lanes = Lanes(self._journal, self.stats.lanes, cluster=cluster, failed=self._lane_failed)
         gates = _gates(self._config, catalogue, self.stats.routes)
-        lanes.start(self._config, _wanted(gates))
+        self._wanted = _wanted(gates)
+        lanes.start(self._config, self._wanted)
         self._lanes, self.stats.routes = lanes, route.counters(gates)
 
     # -- changes while it runs ----------------------------------------------------------------------------
@@ -175,17 +177,24 @@ class Engine:
             load()
         self._streams.check(config.root)
         gates = _gates(config, self._streams.catalogue, self.stats.routes)
-        await self._lanes.adjust(config, _wanted(gates))
-        self.stats.routes = route.counters(gates)
+        before = self._config, self._wanted, self.stats.routes
+        # From here on, not at the end: a discovery may find something new while lanes and streams follow,
+        # and routes anew by what is in force.
+        self._config, self._wanted, self.stats.routes = config, _wanted(gates), route.counters(gates)
+        try:
+            await self._lanes.adjust(config, self._wanted)
+        except ConfigError:
+            self._config, self._wanted, self.stats.routes = before
+            raise
         await self._streams.adjust(config.root, self._streams.catalogue)
-        self._config = config
 
     async def _route_anew(self) -> None:
         """The server serves something else than before: names in routes may mean something else."""
         assert self._streams
         assert self._lanes
         gates = _gates(self._config, self._streams.catalogue, self.stats.routes)
-        self._lanes.want(_wanted(gates))
+        self._wanted |= _wanted(gates)  # in place: a reload under way starts its lanes with these
+        self._lanes.want(self._wanted)
         self.stats.routes = route.counters(gates)
 
     # -- stop ---------------------------------------------------------------------------------------------

@@ -107,9 +107,10 @@ class Lanes:
         raise ConfigError(f"no sink named {name!r}{nearest(name, self._running)}")
 
     def want(self, wanted: Mapping[str, Wanted]) -> None:
-        """Each lane delivers, from here on, what its routes want."""
+        """Each lane delivers, from here on, what its routes want; one that is about to be removed goes on."""
         for name, running in self._running.items():
-            running.lane.want(wanted[name])
+            if name in wanted:
+                running.lane.want(wanted[name])
 
     async def _stop(self, name: str) -> None:
         running = self._running[name]
