@@ -21,6 +21,7 @@ class Retention:
         self._store = store
         self._trimmed_at = 0.0
         self._overrun: dict[str, Lane] = {}
+        self._loose = True  # the file may be larger than what is in it
         self.bytes = store.size()
         self.first = 0
         """The position behind which the oldest stored event stands."""
@@ -41,7 +42,8 @@ class Retention:
 
     @property
     def due(self) -> bool:
-        return bool(self.bytes) and (self.over or time.monotonic() - self._trimmed_at >= TRIM_SECONDS)
+        late = time.monotonic() - self._trimmed_at >= TRIM_SECONDS
+        return self.over or (late and (bool(self.bytes) or self._loose))
 
     def trim(self, lanes: Mapping[str, Lane], newest: int) -> dict[str, Lane]:
         """Delete what may go; the lanes that were overrun, at their new places (`drop_oldest` only)."""
@@ -56,6 +58,7 @@ class Retention:
                 break
             self._overrun |= dropped  # kept: when the disk fails half way, the next call tells it
         self._look()
+        self._loose = self._store.shrink()
         overrun, self._overrun = self._overrun, {}
         return overrun
 
@@ -63,6 +66,7 @@ class Retention:
         """The disk is full: what every lane has makes room for what is new."""
         self.bytes -= self._store.trim(passed=passed, before=math.inf)
         self._look()
+        self._loose = self._store.shrink()
 
     def _drop_oldest(self, lanes: Mapping[str, Lane], newest: int) -> dict[str, Lane] | None:
         """Give up the oldest chunk, and count it for every lane that still wanted it."""

@@ -20,6 +20,9 @@ from kexport.errors import DamagedChunkError
 from kexport.index import Index
 from kexport.places import Commit, Lane, Position, Resync, State
 
+SHRINK_PAGES = 1000  # 4 MB a call: some 50 ms of the writer's thread
+SPARE_PAGES = 1000  # at least
+
 
 class Store:
     """An open journal file, or one in memory; raises sqlite3.Error as it comes."""
@@ -172,18 +175,39 @@ class Store:
 
         At most `most` rows a call, so that a commit never waits long behind it.
         """
-        rows = self._db.execute(
-            "SELECT last, length(data) FROM chunks WHERE last <= ? AND at < ? ORDER BY last LIMIT ?",
-            (passed, before, most),
+        old = self._db.execute(
+            "SELECT last FROM chunks WHERE last <= ? AND at < ? ORDER BY last LIMIT ?", (passed, before, most)
         ).fetchall()
-        if not rows:
+        if not old:
             return 0
+        # Those between go as well, from the oldest on: a clock that was ahead made them look younger.
+        gone = self._db.execute(
+            "SELECT last, length(data) FROM chunks WHERE last <= ? ORDER BY last LIMIT ?", (old[-1][0], most)
+        ).fetchall()
         with transaction(self._db):
             # Positions never start again, even when the last chunk is gone.
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('last', ?)", (str(self.last()),))
-            self._db.execute("DELETE FROM chunks WHERE last <= ?", (rows[-1][0],))
-        self._db.execute("PRAGMA incremental_vacuum")
-        return sum(size for _, size in rows)
+            self._db.execute("DELETE FROM chunks WHERE last <= ?", (gone[-1][0],))
+        return sum(size for _, size in gone)
+
+    def shrink(self) -> bool:
+        """Give the disk back some of the room that trimming has left in the file; whether there is more.
+
+        A part stays for what comes next: whatever is stored behind the gap must be moved to make the file
+        shorter, and a journal that is filled as fast as it empties would write everything twice.
+        """
+        pages: int = self._db.execute("PRAGMA page_count").fetchone()[0]
+        free: int = self._db.execute("PRAGMA freelist_count").fetchone()[0]
+        if (surplus := free - max(SPARE_PAGES, pages // 4)) <= 0:
+            return False
+        try:
+            # Not `execute`: it frees only the first of them.
+            self._db.executescript(f"PRAGMA incremental_vacuum({min(surplus, SHRINK_PAGES)})")
+        except sqlite3.DatabaseError as error:
+            if not may_pass(error):
+                raise
+            return True  # a full disk has no room for what must be moved either
+        return surplus > SHRINK_PAGES
 
     def oldest(self) -> tuple[int, int] | None:
         """The oldest chunk as (position of its last event, count)."""
