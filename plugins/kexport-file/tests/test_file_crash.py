@@ -182,6 +182,33 @@ async def test_a_cancelled_write_is_whole_and_the_next_one_waits_for_it(
     assert path.read_bytes() == lines(events(1, 3)) + lines(events(1, 4))
 
 
+async def test_writes_that_are_given_up_while_the_disk_hangs_leave_nothing_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go_on, sync = threading.Event(), threading.Event(), os.fdatasync
+
+    def hang(fd: int) -> None:
+        started.set()
+        assert go_on.wait(30)
+        sync(fd)
+
+    async with opened(path) as sink:
+        monkeypatch.setattr(os, "fdatasync", hang)
+        first = asyncio.create_task(sink.write(events(1, 3)))
+        await asyncio.to_thread(started.wait)
+        for task in (first, *(asyncio.create_task(sink.write(events(1, 3))) for _ in range(5))):
+            await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        assert sink._writer._pool._work_queue.qsize() == 0
+        retry = asyncio.create_task(sink.write(events(1, 4)))
+        await asyncio.sleep(0)
+        go_on.set()
+        await retry
+    assert path.read_bytes() == lines(events(1, 3)) + lines(events(1, 4))
+
+
 async def test_close_waits_for_a_cancelled_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, go_on, write = threading.Event(), threading.Event(), os.write
 
@@ -200,4 +227,29 @@ async def test_close_waits_for_a_cancelled_write(path: Path, monkeypatch: pytest
         closing = group.create_task(sink.close())
         go_on.set()
     assert closing.done()
+    assert path.read_bytes() == lines(events(1, 3))
+
+
+async def test_a_write_that_waits_for_a_cancelled_one_when_the_sink_is_closed_is_to_be_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, go_on, sync = threading.Event(), threading.Event(), os.fdatasync
+
+    def slow(fd: int) -> None:
+        started.set()
+        assert go_on.wait(30)
+        sync(fd)
+
+    sink = build(path)
+    await sink.open()
+    monkeypatch.setattr(os, "fdatasync", slow)
+    cancelled = asyncio.create_task(sink.write(events(1, 3)))
+    await asyncio.to_thread(started.wait)
+    cancelled.cancel()
+    waiting, closing = asyncio.create_task(sink.write(events(4, 6))), asyncio.create_task(sink.close())
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(TransientError, match="closed before it was its turn"):
+        await waiting
+    await closing
     assert path.read_bytes() == lines(events(1, 3))
