@@ -176,7 +176,7 @@ class History:
                 await self._client.get(self.stream.path, accept=METADATA, paced=False, limit="1")
             )
             return int(names.metadata.resourceVersion)
-        except (ApiError, ConnectionLostError, ValueError, RecursionError) as error:
+        except (ApiError, ConnectionLostError, ProtocolError, ValueError, RecursionError) as error:
             raise UnreadableError(str(error)) from error
 
     async def _listed(self, at: int, query: dict[str, str]) -> _Names:
@@ -247,6 +247,8 @@ class History:
                     return await self._client.get(path, accept=accept, paced=False, **query)
             except TimeoutError as error:
                 raise UnreadableError("the seconds are used up") from error
+            except ProtocolError as error:
+                raise UnreadableError(str(error)) from error
             except ConnectionLostError as error:
                 if tries == TRIES:
                     raise UnreadableError(str(error)) from error

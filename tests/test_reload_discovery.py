@@ -10,7 +10,7 @@ import pytest
 
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory
-from tests.objects import configmap, eventually
+from tests.objects import configmap, define, eventually
 from tests.reloading import RETRY, Setting, names, secret
 
 
@@ -38,12 +38,12 @@ async def test_a_discovery_that_ends_while_a_reload_waits_for_it_routes_by_what_
         assert engine._lanes
         assert engine._streams
         lane = engine._lanes.find("memory")
-        before = lane.wanted
+        before = lane._batches.wanted
         async with engine._streams._one:  # as a discovery holds it that finds something new
             setting.document["routes"] = [{"resources": ["secrets"], "sinks": sinks}]
             setting.document["sinks"] |= {name: {"type": "other"} for name in sinks[1:]}
             engine.reload()
-            await eventually(lambda: lane.wanted is not before)
+            await eventually(lambda: lane._batches.wanted is not before)
         await engine._route_anew()
         await eventually(lambda: engine.stats.reloads == 1)
         configmap(fake, "c")
@@ -86,3 +86,18 @@ async def test_a_discovery_that_ends_while_a_reload_changes_sinks_routes_by_what
         await other.until(lambda _events: names(other).count("s") == 2)
         await exporter.until(lambda _events: "s" in names(memory))
     assert (names(memory), names(other)) == (["s"], ["s", "s"])
+
+
+async def test_a_route_that_names_what_is_served_no_more_holds_up_nothing_else(
+    fake: FakeCluster, setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kexport.streams.SOON_SECONDS", 0.02)
+    definition, memory = define(fake, "v1"), Memory()
+    setting.document["resources"].append({"resource": "*.example.com"})
+    setting.document["routes"] = [{"resources": ["widgets", "configmaps"], "sinks": ["memory"]}]
+    async with Exporter(setting, memory) as exporter:
+        await exporter.synced(2)
+        fake.delete(definition)
+        await eventually(lambda: "does not fit what the server serves now" in caplog.text)
+        configmap(fake, "c")
+        await exporter.until(lambda _events: "c" in names(memory))
