@@ -216,7 +216,6 @@ async def test_a_401_loads_the_credentials_again_and_asks_once_more(cluster, tmp
         assert [request.path for request in cluster.requests] == ["/version", MAPS, MAPS]
 
 
-@pytest.mark.usefixtures("seldom_checked")
 async def test_a_401_that_stays_is_an_error_after_the_second_try(cluster, tmp_path):
     path = cluster.kubeconfig(tmp_path)
     cluster.token = "changed"
