@@ -245,10 +245,8 @@ class History:
             try:
                 async with asyncio.timeout_at(self._deadline):
                     return await self._client.get(path, accept=accept, paced=False, **query)
-            except TimeoutError as error:
-                raise UnreadableError("the seconds are used up") from error
-            except ProtocolError as error:
-                raise UnreadableError(str(error)) from error
+            except (TimeoutError, ProtocolError) as error:
+                raise UnreadableError(str(error) or "the seconds are used up") from error
             except ConnectionLostError as error:
                 if tries == TRIES:
                     raise UnreadableError(str(error)) from error

@@ -40,7 +40,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._reached: dict[StreamKey, tuple[int, Done]] = {}
-        self._members: list[_Member] = []
+        self._etcds: list[list[_Member]] = []
         self._joining = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -54,17 +54,30 @@ class Ledger:
             del self._reached[key]
             self._tell()
             if not self._reached:
-                self._members = []
+                self._etcds = []
 
     async def explained(self, history: History) -> Explained:
         """Where this stream writes down what it can explain, and sees what others of its etcd can."""
         mine = _Member(history, Explained())
         async with self._joining:
-            for other in self._members:
-                if history.apart_from(other.history) and await same_etcd(history, other.history):
+            those = await self._of_same_etcd(history)
+            for other in those:
+                if history.apart_from(other.history):
                     mine.explained.share(other.explained)
-            self._members.append(mine)
+            those.append(mine)
         return mine.explained
+
+    async def _of_same_etcd(self, mine: History) -> list[_Member]:
+        """One stream of each etcd is asked: asking all, many streams would wait for each other's requests."""
+        for members in self._etcds:
+            for other in members:
+                same = await same_etcd(mine, other.history)
+                if same:
+                    return members
+                if same is not None:
+                    break
+        self._etcds.append([])
+        return self._etcds[-1]
 
     async def reached(self, key: StreamKey, upto: int, done: Done, history: History) -> None:
         """This stream has done so much up to a version; wait, within limits, until all others have, too."""
@@ -81,15 +94,16 @@ class Ledger:
         self._changed = asyncio.Event()
 
 
-async def same_etcd(mine: History, theirs: History) -> bool:
+async def same_etcd(mine: History, theirs: History) -> bool | None:
     """Whether both read one etcd: then theirs, asked between two of mine, can't but lie between them.
 
-    Counts of two etcds would have to agree to within the few writes of some milliseconds.
+    Counts of two etcds would have to agree to within the few writes of some milliseconds. None: one of the
+    two can't be read at present.
     """
     try:
         before, between, after = await mine.newest(), await theirs.newest(), await mine.newest()
     except UnreadableError:
-        return False
+        return None
     return before <= between <= after
 
 

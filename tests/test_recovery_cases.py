@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -80,3 +81,33 @@ async def test_who_is_slow_is_waited_for_but_not_for_ever_and_the_wait_costs_no_
             await ledger.reached(STREAM.key, 9, Done.VERSIONS, history)
             assert history.seconds >= 1.9
             assert not history.exhausted
+
+
+async def test_many_streams_ask_one_of_each_etcd_and_know_of_all_in_it() -> None:
+    streams = [Stream(resource=MAPS, namespace=f"n{number}") for number in range(12)]
+    async with (
+        FakeCluster() as fake, FakeCluster(first_revision=900) as events,
+        a_client(fake) as client, a_client(events) as other,
+    ):  # fmt: skip
+        ledger = Ledger()
+        async with AsyncExitStack() as stack:
+            explained = []
+            for number, stream in enumerate(streams):
+                await stack.enter_async_context(ledger.entered(stream.key))
+                explained.append(await ledger.explained(History(stream, client if number % 2 else other)))
+                explained[-1].add([number])
+            assert len(fake.requests) + len(events.requests) <= 2 * 3 * len(streams)
+            for number in range(12):
+                knows = {version for version in range(12) if version in explained[number]}
+                assert knows == set(range(number % 2, 12, 2))
+
+
+async def test_one_of_an_etcd_that_cannot_be_read_does_not_hide_the_others() -> None:
+    streams = [Stream(resource=MAPS, namespace=f"n{number}") for number in range(3)]
+    async with FakeCluster() as fake, a_client(fake) as client:
+        ledger, explained = Ledger(), []
+        for number, stream in enumerate(streams):
+            explained.append(await ledger.explained(History(stream, client)))
+            explained[-1].add([number])
+            fake.fail(403, path_contains="/n0/", times=100)
+        assert 1 in explained[2]
