@@ -93,7 +93,8 @@ class Store:
     def register_streams(self, streams: Iterable[StreamKey], cluster_uid: str) -> None:
         """Make room for these streams. New ones begin with a listing; after a lost journal, with a gap."""
         keys, lost = list(streams), self.meta("lost")
-        start = Position(resync=Resync(reason=f"journal-lost: {lost}")) if lost else Position()
+        resync = Resync(reason=f"journal-lost: {lost}") if lost else None
+        start = Position(resync=resync, epoch=self._newest_epoch())
         with transaction(self._db):
             self._db.executemany(
                 "INSERT OR IGNORE INTO streams (key, position) VALUES (?, ?)",
@@ -102,6 +103,10 @@ class Store:
             self._db.execute("INSERT OR IGNORE INTO meta VALUES ('cluster', ?)", (cluster_uid,))
             self._db.execute("DELETE FROM meta WHERE (name = 'lost' AND ?) OR value = ''", (bool(keys),))
         self._streams = dict(self._db.execute("SELECT key, id FROM streams"))
+
+    def _newest_epoch(self) -> int:
+        """Of any stream: in an older one, one that begins now might give the ids of void versions again."""
+        return max((each.epoch for each in self.positions().values()), default=0)
 
     def serve(self, stream: StreamKey, resource: Resource | None) -> None:
         """Remember how this stream's resource is served; None: it is not any more."""
@@ -113,7 +118,7 @@ class Store:
 
     def begin_anew(self, cluster_uid: str, reason: str) -> None:
         """Forget every stream's place and objects: they are another cluster's. Events and lanes stay."""
-        start = Position(resync=Resync(reason=reason))
+        start = Position(resync=Resync(reason=reason), epoch=self._newest_epoch())
         with transaction(self._db):
             self._index.forget()
             self._db.execute("DELETE FROM served")

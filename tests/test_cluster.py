@@ -9,7 +9,7 @@ import pytest
 
 from kexport.errors import NewClusterError
 from kexport.testing.cluster import FakeCluster
-from tests.exporter import Exporter, Memory
+from tests.exporter import Exporter, Memory, toml
 from tests.objects import (
     config,
     configmap,
@@ -64,6 +64,11 @@ async def test_scenario_8_a_history_that_was_set_back(
     rollback = next(e for e in after if e.change == "rollback").data["object"]
     assert int(rollback["from"]) > int(rollback["to"])
     assert rollback["reason"] == "rollback"
+    later = Memory()
+    changed = toml(tmp_path, {"url": fake.url}, [{"resource": "configmaps", "label_selector": "!absent"}])
+    async with Exporter(changed, later) as exporter:
+        await exporter.synced()
+    assert {e.attributes.epoch for e in later.events} == {"1"}
 
 
 async def test_scenario_7_a_replica_that_lags_is_not_taken_for_a_rollback(tmp_path: Path) -> None:
