@@ -46,7 +46,7 @@ async def identify(client: Client) -> str:
 
 
 async def survey(client: Client) -> Cluster:
-    """The cluster's identity and what it serves; raises ApiError or ConnectionLostError."""
+    """The cluster's identity and what it serves; raises ApiError, ConnectionLostError, ProtocolError."""
     return Cluster(await identify(client), await discover(client))
 
 

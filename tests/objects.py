@@ -48,6 +48,15 @@ def configmap(fake: FakeCluster, name: str, **data: str) -> dict[str, Any]:
     return fake.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 
 
+def deployment(fake: FakeCluster, name: str) -> dict[str, Any]:
+    labels = {"app": name}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": name, "image": name}]}}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    return fake.create(
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
+    )
+
+
 def seen(memory: Memory) -> list[tuple[str, str]]:
     return [(event.change, event.attributes.objname) for event in memory.events]
 

@@ -11,6 +11,7 @@ from kexport.errors import ApiError, ConfigError, ConnectionLostError, KexportEr
 from kexport.kube import Client
 from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
+from kexport.testing.faults import Reply
 from kexport.testing.raw import serving
 
 RW = ("list", "watch")
@@ -232,9 +233,59 @@ async def test_no_answer_at_all_is_an_error(cluster):
         await ask(cluster)
 
 
-@pytest.mark.parametrize("text", ["<html>please log in</html>", "", "[]", "null"])
+@pytest.mark.parametrize("text", ["<html>please log in</html>", "", "[]", "null", "{}"])
 async def test_an_answer_that_is_no_discovery_is_one_of_our_errors(text):
     # A login page of a proxy, for instance, with status 200.
     async with answering(api=text, apis=text) as client:
         with pytest.raises(KexportError):
             await discover(client)
+
+
+VERSIONS = {"kind": "APIVersions", "versions": ["v1"]}
+APPS = {"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [{"resource": "apples"}]}]}
+PODS_LISTED = {"name": "pods", "kind": "Pod", "namespaced": True, "verbs": ["list", "watch"]}
+CORE = {"kind": "APIResourceList", "resources": [PODS_LISTED]}
+
+
+@pytest.mark.parametrize(
+    "apis",
+    [
+        {},
+        {"kind": "APIGroupDiscoveryList", "items": [APPS]},
+        {"kind": "APIGroupDiscoveryList"},
+        {"kind": "APIGroupList"},
+        {"kind": "APIGroupList", "groups": None},
+        {"kind": "APIGroupList", "groups": [{"name": "apps"}]},
+        {"kind": "Status", "status": "Success"},
+    ],
+)
+async def test_half_an_answer_is_an_error_and_no_server_without_groups(apis):
+    documents = {"api": VERSIONS, "api/v1": CORE, "apis": apis}
+    async with answering(**documents) as client:
+        with pytest.raises(KexportError):
+            await discover(client)
+
+
+async def test_where_two_replicas_answer_in_two_forms_the_one_that_all_know_is_asked_for():
+    # While an HA control plane is upgraded, one of them may be too old for the aggregated form.
+    async with FakeCluster(aggregated_discovery=False) as cluster:
+        reply = {"kind": "APIGroupDiscoveryList", "items": [APPS]}
+        cluster.script(Reply(body=json.dumps(reply).encode()), verb="get", path_contains="/apis")
+        catalogue = await ask(cluster)
+    assert catalogue.find("deployments.apps")
+    assert catalogue.unavailable == ()
+
+
+@pytest.mark.parametrize("resources", [{"resources": None}, {}, {"resources": [{"name": "apples"}]}])
+async def test_a_group_with_an_answer_that_is_none_is_down_and_the_others_are_found(resources):
+    group = {"name": "apps", "versions": [{"version": "v1"}]}
+    documents = {
+        "api": VERSIONS,
+        "api/v1": CORE,
+        "apis": {"kind": "APIGroupList", "groups": [group]},
+        "apis/apps/v1": {"kind": "APIResourceList", **resources},
+    }
+    async with answering(**documents) as client:
+        catalogue = await discover(client)
+    assert catalogue.unavailable == ("apps/v1",)
+    assert [each.full_name for each in catalogue.resources] == ["pods"]

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from kexport.testing.cluster import FakeCluster
+from kexport.testing.faults import Reply
 from tests.exporter import Exporter, Memory
 from tests.following import watching
 from tests.objects import (
     WIDGETS,
     config,
     define,
+    deployment,
     eventually,
     seen,
     widget,
@@ -132,6 +134,23 @@ async def test_a_discovery_that_fails_changes_nothing(fake: FakeCluster, tmp_pat
         await eventually(lambda: sum(path == "/apis" for _, path in fake.requests[before:]) > 4)
         widget(fake, "a")
         await exporter.until(lambda _events: ("added", "a") in seen(memory))
+    assert not {"deleted", "gap"} & {event.change for event in memory.events}
+
+
+async def test_a_discovery_that_answers_something_else_changes_nothing(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
+    memory = Memory()
+    deployment(fake, "a")
+    async with Exporter(config(fake, tmp_path, "deployments.apps"), memory) as exporter:
+        await exporter.synced()
+        fake.fail(503, times=3, verb="watch")
+        fake.script(Reply(body=b"{}"), times=5, verb="get", path_contains="/apis")
+        fake.hang_up()
+        before = len(fake.requests)
+        await eventually(lambda: sum(path == "/apis" for _, path in fake.requests[before:]) > 6)
+        deployment(fake, "b")
+        await exporter.until(lambda _events: ("added", "b") in seen(memory))
     assert not {"deleted", "gap"} & {event.change for event in memory.events}
 
 
