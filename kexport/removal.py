@@ -7,7 +7,7 @@ import msgspec
 from kexport.change import Resource, Stream, newer
 from kexport.diff import PORTION
 from kexport.encoder import Encoder, now
-from kexport.errors import ApiError, ConnectionLostError
+from kexport.errors import ApiError, ConnectionLostError, ProtocolError
 from kexport.freshness import METADATA_ONLY
 from kexport.journal import Journal
 from kexport.kube import Client, ListMeta
@@ -19,13 +19,16 @@ REASON = "resource-removed"
 
 
 async def defined(client: Client, resource: Resource) -> bool | None:
-    """Whether a CustomResourceDefinition defines it; None when we may not know."""
+    """Whether a CustomResourceDefinition defines it; None when we may not know.
+
+    Raises ApiError, ConnectionLostError or ProtocolError when there is no answer.
+    """
     try:
         await client.get(f"{DEFINITIONS}/{resource.full_name}", paced=False)
     except ApiError as error:
+        if error.status not in {403, 404}:
+            raise
         return False if error.status == 404 else None
-    except ConnectionLostError:
-        return None
     return True
 
 
@@ -41,7 +44,7 @@ async def newest(client: Client) -> str:
     try:
         body = await client.get(DEFINITIONS, accept=METADATA_ONLY, paced=False, limit="1")
         return msgspec.json.decode(body, type=_List).metadata.resourceVersion
-    except (ApiError, ConnectionLostError, msgspec.DecodeError):
+    except (ApiError, ConnectionLostError, ProtocolError, msgspec.DecodeError):
         return ""
 
 

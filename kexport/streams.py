@@ -1,8 +1,9 @@
 """The informers of all streams, kept in step with the configuration and with what the server serves.
 
 Resources come (a CRD is installed), go, come back, and change their version while we watch. That one is gone
-is concluded from a discovery that answered and lacks it, when its definition is not there any more either;
-never from an error.
+is concluded from a discovery that answered and lacks it, when its own address says so, too, and its
+definition is not there any more either; never from an error. An API server that starts serves before it knows
+all that it will serve, and not everything ever had a definition: where objects are left, that must last.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from kexport.transform import Rule
 from kexport.waiting import end, wait_set
 
 SOON_SECONDS = 2.0  # between two discoveries, however many streams ask for one
-ABSENT_SECONDS = 30.0  # before a resource whose definition may not be read counts as gone
+ABSENT_SECONDS = 30.0  # before a resource whose objects or definition may be there counts as gone
 _log = get_log("engine")
 
 
@@ -199,6 +200,7 @@ class Streams:
                 cluster = await survey(self._source.client)
             except (ApiError, ConnectionLostError, ProtocolError) as error:
                 _log.debug("cannot ask what the server serves", error=error)
+                self._absent.clear()  # nobody knows for how long it was so
             else:
                 self._source.identity.compare(cluster.uid)
                 await self._rediscovered(cluster.catalogue, changed)
@@ -228,21 +230,35 @@ class Streams:
             each.key: each for each in streams if each.key in served and each.resource.full_name in ghosts
         }
 
-    def _watches(self, stream: Stream) -> bool:
-        """Whether its watch is still open: the server ends it behind the deletions of the last objects."""
-        return stream.key in self._running and self._stats.streams[stream.key].state == "watching"
+    def _refused(self, stream: Stream) -> bool:
+        """Whether its own address has nothing either; as long as a watch is open, the resource is served.
+
+        The server ends a watch behind the deletions of the last objects, and an error says nothing.
+        """
+        running = stream.key in self._running
+        return not running or self._stats.streams[stream.key].state in {"missing", "forbidden"}
 
     async def _look_after(self, stream: Stream) -> None:
         """A resource is not served: tell that its objects are gone, when that is certain."""
-        if not self.catalogue.lacks(stream.resource):
-            return  # its group is down: that says nothing
+        if not self.catalogue.lacks(stream.resource) or not self._refused(stream):
+            self._absent.pop(stream.key, None)  # its group is down, or another replica has it
+            return
         since = self._absent.setdefault(stream.key, monotonic())
         soon = monotonic() - since < ABSENT_SECONDS
-        known = await defined(self._source.client, stream.resource)
-        if known or (soon and (known is None or self._watches(stream))):
+        try:
+            known = await defined(self._source.client, stream.resource)
+        except (ApiError, ConnectionLostError, ProtocolError) as error:
+            _log.debug("cannot ask for a definition", stream=stream.key, error=error)
+            self._absent.pop(stream.key, None)
+            return
+        if known or (soon and (known is None or await self._source.journal.known(stream.key))):
             if soon:
                 self._wanted.set()  # it is on its way, in or out: look again
             return
+        if self._refused(stream):
+            await self._retire(stream, known=known)
+
+    async def _retire(self, stream: Stream, *, known: bool | None) -> None:
         watched = stream.key in self._running and self._stats.streams[stream.key].watches > 0
         at = await newest(self._source.client) if known is False else ""
         await self._stop(key for key in self._running if key == stream.key)

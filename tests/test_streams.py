@@ -68,8 +68,9 @@ async def test_scenario_15_a_removed_resource_and_16_the_same_one_made_again(
 
 
 async def test_scenario_15_a_resource_that_was_removed_while_nobody_watched(
-    fake: FakeCluster, tmp_path: Path
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("kexport.streams.ABSENT_SECONDS", 0.2)
     memory = Memory()
     definition = define(fake, "v1")
     for name in "abc":
