@@ -32,22 +32,32 @@ class _Object(msgspec.Struct):
     metadata: Metadata
 
 
-async def identify(client: Client) -> str:
-    """The cluster's uid, "" where we may not see it; raises ApiError, ConnectionLostError, ProtocolError."""
+async def identify(client: Client, *, before: str = "") -> str:
+    """The cluster's uid, "" where we may not see it; raises ApiError, ConnectionLostError, ProtocolError.
+
+    `before`: it has been seen. Then a server without kube-system is one that has only just begun with an
+    empty etcd: what it does not have was never deleted, and soon it says who it is.
+    """
     try:
-        namespace = await client.get("/api/v1/namespaces/kube-system", paced=False)
+        # Kept connections may lead where new ones do not lead any more.
+        namespace = await client.get_anew("/api/v1/namespaces/kube-system")
         return msgspec.json.decode(namespace, type=_Object).metadata.uid
     except msgspec.DecodeError as error:
         raise ProtocolError(f"the namespace kube-system is not an object: {error}") from error
     except ApiError as error:
+        if error.status == 404 and before:
+            raise ProtocolError(f"the API server {client.address} has no kube-system, and had one") from error
         if error.status not in {403, 404}:
             raise
         return ""  # then cluster.name is needed, and another cluster can't be told apart
 
 
-async def survey(client: Client) -> Cluster:
-    """The cluster's identity and what it serves; raises ApiError, ConnectionLostError, ProtocolError."""
-    return Cluster(await identify(client), await discover(client))
+async def survey(client: Client, *, before: str = "") -> Cluster:
+    """The cluster's identity and what it serves; raises ApiError, ConnectionLostError, ProtocolError.
+
+    `before`: which cluster it was, where that is known.
+    """
+    return Cluster(await identify(client, before=before), await discover(client))
 
 
 async def selector_problem(client: Client, stream: Stream) -> str:
@@ -75,26 +85,26 @@ class Identity:
 
     def __init__(self, client: Client, uid: str) -> None:
         self._client = client
-        self._uid = uid
+        self.uid = uid
         self._asking = asyncio.Lock()
         self._seen = float("-inf")
 
     async def check(self) -> None:
         """Raises NewClusterError, or what `identify` raises; an answer counts for a second."""
-        if not self._uid:
+        if not self.uid:
             return
         async with self._asking:
             if monotonic() - self._seen < FRESH_SECONDS:
                 return
-            self.compare(await identify(self._client))
+            self.compare(await identify(self._client, before=self.uid))
             self._seen = monotonic()
 
     def compare(self, uid: str) -> None:
         """Raises NewClusterError for another uid; a hidden one says nothing."""
-        if uid and self._uid and uid != self._uid:
+        if uid and self.uid and uid != self.uid:
             raise NewClusterError(
                 f"the API server {self._client.address} is another cluster now (kube-system namespace {uid},"
-                f" before {self._uid}); name another journal.path for this one, or set"
+                f" before {self.uid}); name another journal.path for this one, or set"
                 ' cluster.on_new_cluster = "restart" to begin anew',
                 uid=uid,
             )

@@ -1,7 +1,7 @@
 """The only HTTP to the API server: raw bytes in, raw bytes out, errors in our own words.
 
 Lists go over kept connections. A watch always opens one of its own, so that "try once more on a new
-connection" may meet another replica of an HA control plane.
+connection" may meet another replica of an HA control plane; so does who asks where a watch would lead.
 """
 
 from __future__ import annotations
@@ -90,6 +90,10 @@ class Client:
             await self._pace.wait()
         return await self._body("GET", path, query, accept=accept)
 
+    async def get_anew(self, path: str) -> bytes:
+        """The body of a GET on a new connection, as a watch would have it; the caller has a bound."""
+        return await self._body("GET", path, {}, fresh=True)
+
     async def post(self, path: str, body: Mapping[str, Any]) -> bytes:
         """The body of a POST; only access reviews need it."""
         return await self._body("POST", path, {}, body=body)
@@ -130,7 +134,7 @@ class Client:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS, sock_read=inactivity_seconds or float(seconds) + 30
         )
-        response = await self._send("GET", path, asked, timeout=timeout, watch=True)
+        response = await self._send("GET", path, asked, timeout=timeout, fresh=True)
         try:
             yield self._lines(response)
         finally:
@@ -148,17 +152,24 @@ class Client:
             raise ConnectionLostError(f"the watch broke: {describe(error)}") from error
 
     async def _body(
-        self, method: str, path: str, query: Mapping[str, str], *, accept: str = JSON, body: Any = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        accept: str = JSON,
+        body: Any = None,
+        fresh: bool = False,
     ) -> bytes:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=LIST_SECONDS)
-        response = await self._send(method, path, query, accept=accept, body=body, timeout=timeout)
+        answer = await self._send(method, path, query, accept=accept, body=body, timeout=timeout, fresh=fresh)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await _whole(response, path)
+                return await _whole(answer, path)
         except (aiohttp.ClientError, OSError) as error:
             raise ConnectionLostError(f"the answer to {path} broke off: {describe(error)}") from error
         finally:
-            response.release()
+            answer.release()
 
     async def _send(
         self,
@@ -169,12 +180,12 @@ class Client:
         timeout: aiohttp.ClientTimeout,
         accept: str = JSON,
         body: Any = None,
-        watch: bool = False,
+        fresh: bool = False,
     ) -> aiohttp.ClientResponse:
         """The response to one request, its status below 300; 401 renews the credentials, once."""
         await self._transports.check()
         for last_try in (False, True):
-            api = self._transports.watches if watch else self._transports.lists
+            api = self._transports.watches if fresh else self._transports.lists
             request = await api.param_serialize(
                 method,
                 path,

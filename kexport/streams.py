@@ -197,7 +197,7 @@ class Streams:
             await wait_set(self._wanted, self._root.cluster.rediscover_seconds)
             self._wanted.clear()
             try:
-                cluster = await survey(self._source.client)
+                cluster = await survey(self._source.client, before=self._source.identity.uid)
             except (ApiError, ConnectionLostError, ProtocolError) as error:
                 _log.debug("cannot ask what the server serves", error=error)
                 self._absent.clear()  # nobody knows for how long it was so

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from kexport.cluster import identify
 from kexport.errors import NewClusterError
+from kexport.kube import Client
+from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory, toml
+from kexport.testing.raw import serving
+from tests.exporter import Exporter, Memory
 from tests.objects import (
     config,
     configmap,
@@ -113,6 +119,27 @@ async def test_scenario_10_another_cluster_stops_the_exporter(fake: FakeCluster,
         await export()
 
 
+async def test_scenario_10_an_empty_cluster_is_another_one_before_it_has_kube_system(
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kexport.freshness.AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr("kexport.cluster.FRESH_SECONDS", 0.0)
+    memory = Memory()
+    fake.heartbeat(1000)
+    configmap(fake, "a")
+
+    async def export() -> None:
+        async with Exporter(config(fake, tmp_path, "configmaps"), memory) as exporter:
+            await exporter.synced()
+            fake.fail(404, times=20, path_contains="/namespaces/kube-system")
+            await fake.replace(first_revision=1)
+            await exporter.until(lambda _events: ("deleted", "a") in seen(memory))
+
+    with pytest.raises(NewClusterError, match="another cluster"):
+        await export()
+    assert {event.change for event in memory.events} == {"added", "synced"}
+
+
 async def test_scenario_10_another_cluster_is_begun_anew_where_that_is_wanted(
     fake: FakeCluster, tmp_path: Path
 ) -> None:
@@ -128,3 +155,24 @@ async def test_scenario_10_another_cluster_is_begun_anew_where_that_is_wanted(
     assert ("deleted", "a") not in seen(memory)
     gap = next(event for event in memory.events if event.change == "gap").data["object"]
     assert gap["reason"] == "new-cluster"
+
+
+async def test_the_question_which_cluster_it_is_goes_over_a_new_connection_as_a_watch_does() -> None:
+    connections = 0
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await reader.readuntil(b"\r\n\r\n"):
+            body = b'{"metadata": {"name": "kube-system", "uid": "one"}}'
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            await writer.drain()
+
+    async with serving(talk) as port:
+        client = Client(ClusterConfig(url=f"http://127.0.0.1:{port}"))
+        await client.open()
+        try:
+            assert [await identify(client) for _ in range(3)] == ["one"] * 3
+        finally:
+            await client.close()
+    assert connections == 3
