@@ -117,12 +117,12 @@ class Intake:
         gone = change in GONE
         if gone:
             change = self._stream.gone
-        index[metadata.key] = None if gone else metadata.known
         if not (gone and self._stream.deletions == "skip"):
             shaped = self._parts.shaper.shape(members)
             events.append(
                 self._parts.encoder.change(change, metadata, shaped, origin=Origin.WATCH, time=observed)
             )
+        index[metadata.key] = None if gone else metadata.known  # what a bug kept from the journal isn't known
 
     # -- what the journal has already ---------------------------------------------------------------------
 

@@ -10,7 +10,9 @@ import aiohttp
 import msgspec
 import pytest
 
+from kexport.change import RawObject
 from kexport.event import Event
+from kexport.shape import Shaper
 from kexport.testing.cluster import FakeCluster
 from kexport.testing.faults import Reply
 from tests.exporter import Exporter, Memory, toml
@@ -84,3 +86,37 @@ async def test_scenario_34_deletions_can_be_left_out(fake: FakeCluster, tmp_path
     async with Exporter(text, memory) as exporter:
         await exporter.until(lambda _events: ("added", "d") in seen(memory))
     assert {event.change for event in memory.events} == {"added", "synced", "gap"}
+
+
+async def test_a_change_that_a_bug_keeps_from_the_journal_is_told_when_it_comes_again(
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory()
+    text = config(fake, tmp_path, "events")
+    found = [occurrence(fake, f"e{number}") for number in range(5)]
+    async with Exporter(text, memory) as exporter:
+        await exporter.synced()
+        since = exporter.engine.stats.streams["events/*"].version
+    fake.expire(found)
+    lines = await watched(fake, since, 5)
+    shape = Shaper.shape
+    failed: list[RawObject] = []
+
+    def buggy(self: Shaper, members: RawObject) -> bytes:
+        if b'"e2"' in bytes(members["metadata"]) and not failed:
+            failed.append(members)
+            raise ZeroDivisionError("a bug")
+        return shape(self, members)
+
+    monkeypatch.setattr(Shaper, "shape", buggy)
+    fake.script(Reply(body=b"".join(lines)), path_contains="/api/v1/events?", verb="watch")
+    async with Exporter(text, memory) as exporter:
+        await exporter.until(lambda _events: ("deleted", "e4") in seen(memory))
+    assert failed
+    assert sorted(name for change, name in seen(memory) if change == "deleted") == [
+        "e0",
+        "e1",
+        "e2",
+        "e3",
+        "e4",
+    ]
