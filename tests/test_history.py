@@ -86,3 +86,16 @@ async def test_a_list_at_another_version_is_no_history(answer: Any) -> None:
     history = History(STREAM, Liar(answer))  # type: ignore[arg-type]
     with pytest.raises(UnreadableError):
         await history.everything(7)
+
+
+async def test_an_answer_that_is_too_large_to_be_read_is_no_history(
+    fake: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kexport.kube.MAX_BODY_BYTES", 10)
+    async with a_client(fake) as client:
+        history = History(STREAM, client)
+        with pytest.raises(UnreadableError, match="larger than 10 bytes"):
+            await history.everything(fake.revision)
+        assert history.requests == 1
+        with pytest.raises(UnreadableError, match="larger than 10 bytes"):
+            await history.newest()
