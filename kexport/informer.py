@@ -274,8 +274,8 @@ class Informer:
             return False
         if not self._audit.done():
             return False
-        self._audit.result()
-        self._audit, self._audit_at = None, self._next_audit()
+        ended, self._audit, self._audit_at = self._audit, None, self._next_audit()
+        ended.result()
         if self._wrong:
             since = position.version
             self._compare(Resync(reason="audit", since=since, at=since))

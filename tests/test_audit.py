@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from kexport.change import Known
+from kexport import audit
+from kexport.change import Known, Stream
 from kexport.index import Index
+from kexport.kube import Client
 from kexport.testing.cluster import FakeCluster
 from tests.exporter import Exporter, Memory
 from tests.objects import (
@@ -77,3 +79,24 @@ async def test_an_audit_that_cannot_be_made_changes_nothing(fake: FakeCluster, t
         configmap(fake, "b")
         await exporter.until(lambda _events: ("added", "b") in seen(memory))
     assert not {"deleted", "gap"} & {event.change for event in memory.events}
+
+
+async def test_a_bug_in_an_audit_is_met_once_and_the_next_one_is_made(
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Memory()
+    failed: list[Stream] = []
+    audited = audit.differences
+
+    async def buggy(client: Client, stream: Stream, index: audit.Index) -> int:
+        if not failed:
+            failed.append(stream)
+            raise ZeroDivisionError("a bug")
+        return await audited(client, stream, index)
+
+    monkeypatch.setattr(audit, "differences", buggy)
+    async with Exporter(config(fake, tmp_path, "configmaps", audit_seconds=0.01), memory) as exporter:
+        await exporter.synced()
+        stats = exporter.engine.stats.streams["configmaps/*"]
+        await eventually(lambda: beat(fake) and stats.audits >= 1)
+    assert failed
