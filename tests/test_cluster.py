@@ -13,9 +13,8 @@ from kexport.errors import NewClusterError
 from kexport.kube import Client
 from kexport.tables import ClusterConfig
 from kexport.testing.cluster import FakeCluster
-from tests.exporter import Exporter, Memory, toml
 from kexport.testing.raw import serving
-from tests.exporter import Exporter, Memory
+from tests.exporter import Exporter, Memory, toml
 from tests.objects import (
     config,
     configmap,
