@@ -153,7 +153,7 @@ class Engine:
         backoff = Backoff()
         while True:
             try:
-                return await survey(self._client)
+                return await survey(self._client, before=self._journal.cluster_uid)
             except (ApiError, ConnectionLostError, ProtocolError) as error:
                 wait = backoff.next(error.retry_after if isinstance(error, ApiError) else None)
                 _log.warning("API server not available", error=error, again_in_seconds=round(wait, 1))

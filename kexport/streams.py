@@ -210,12 +210,11 @@ class Streams:
         new = catalogue != self.catalogue
         try:
             await self.adjust(self._root, catalogue)
+            if new:
+                await changed()
         except ConfigError as error:
             # What was right at the start no longer fits the server, a lost verb for example: others go on.
             _log.error("the configuration does not fit what the server serves now", error=error)
-            return
-        if new:
-            await changed()
 
     def _find_absent(self) -> dict[StreamKey, Stream]:
         """The streams we followed, now or before a restart, and still want, whose resource isn't served."""

@@ -118,8 +118,9 @@ async def test_scenario_10_another_cluster_stops_the_exporter(fake: FakeCluster,
         await export()
 
 
+@pytest.mark.parametrize("running", [True, False])
 async def test_scenario_10_an_empty_cluster_is_another_one_before_it_has_kube_system(
-    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: bool
 ) -> None:
     monkeypatch.setattr("kexport.freshness.AGAIN_SECONDS", 0.01)
     monkeypatch.setattr("kexport.cluster.FRESH_SECONDS", 0.0)
@@ -127,11 +128,18 @@ async def test_scenario_10_an_empty_cluster_is_another_one_before_it_has_kube_sy
     fake.heartbeat(1000)
     configmap(fake, "a")
 
+    async def empty() -> None:
+        fake.fail(404, times=20 if running else 2, path_contains="/namespaces/kube-system")
+        await fake.replace(first_revision=1)
+
     async def export() -> None:
         async with Exporter(config(fake, tmp_path, "configmaps"), memory) as exporter:
             await exporter.synced()
-            fake.fail(404, times=20, path_contains="/namespaces/kube-system")
-            await fake.replace(first_revision=1)
+            if running:
+                await empty()
+                await exporter.until(lambda _events: ("deleted", "a") in seen(memory))
+        await empty()
+        async with Exporter(config(fake, tmp_path, "configmaps"), memory) as exporter:
             await exporter.until(lambda _events: ("deleted", "a") in seen(memory))
 
     with pytest.raises(NewClusterError, match="another cluster"):
