@@ -8,14 +8,14 @@ concluded from it. The reader waits for memory and the local disk only, never fo
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import AsyncIterator, Callable
 from time import monotonic
 
-from kexport import audit
 from kexport.asked import Asked, Told
+from kexport.auditing import Auditor
 from kexport.backoff import Backoff
+from kexport.change import newer
 from kexport.cluster import Identity
 from kexport.comparing import REQUESTED, ROLLBACK, Comparison, SetBackError
 from kexport.errors import ApiError, ConnectionLostError, JournalError, NewClusterError, ProtocolError
@@ -26,7 +26,6 @@ from kexport.parts import Parts
 from kexport.places import Position, Resync
 from kexport.priming import prime
 from kexport.telemetry import get_log
-from kexport.waiting import end
 
 SHORT_WATCH_SECONDS = 1.0
 FORBIDDEN_SECONDS = 30.0
@@ -59,16 +58,15 @@ class Informer:
         self._missing = missing
         self._comparison = Comparison(parts, slots)
         self._intake = Intake(parts)
+        self._auditor = Auditor(parts, slots)
         self._asked = Asked()
         self._backoff = Backoff()
         self._log = get_log("informer", stream=self._stream.key)
         self._expired = False  # a 410 was met, and the second opinion is being asked for
+        self._compared = ""  # where the comparison after a 410 ended, until the server says anything else
         self._stumbled = ("", 0)  # where in the history what the watch says broke it, and how often
         self._stuck = False
         self._primed = False  # diffs have something to compare with
-        self._audit: asyncio.Task[None] | None = None
-        self._wrong = 0  # how many objects an audit found to differ
-        self._audit_at = self._next_audit()
 
     def snapshot(self) -> Told:
         """Tell all that exists once more, as soon as possible."""
@@ -82,8 +80,7 @@ class Informer:
                     await asyncio.sleep(wait)
         finally:
             self._asked.end()
-            if self._audit:
-                await end([self._audit])
+            await self._auditor.end()
 
     async def _attempt(self) -> float:
         """One step, whatever comes of it; the seconds to wait before the next."""
@@ -127,9 +124,14 @@ class Informer:
             self._compare(Resync(reason=REQUESTED, since=position.version, at=position.version))
         else:
             await self._watch(position)
+            self._compared = ""
 
     async def _list(self, resync: Resync, epoch: int) -> None:
         objects = await self._comparison.run(resync, epoch=epoch)
+        version = self._position.version
+        # Where etcd was compacted it ends before the place that the server named, which is still to be tried.
+        reached = resync.reason == "expired" and not newer(resync.at, version)
+        self._compared = version if reached else ""
         if self._asked.begun:
             await self._journal.flush()
             self._asked.done(objects)
@@ -162,8 +164,12 @@ class Informer:
             return 0.001
         self._expired = False
         found = _TOO_OLD.search(str(error))
-        self._compare(Resync(reason="expired", since=position.version, at=found[1] if found else ""))
-        return 0.0
+        # A full watch cache drops its oldest change for each new one: where changes come faster than listings
+        # are made, nobody reaches its beginning. From the newest version a watch has all of it before it.
+        again = position.version == self._compared
+        at = found[1] if found and not again else ""
+        self._compare(Resync(reason="expired", since=position.version, at=at))
+        return self._backoff.next() if again else 0.0
 
     def _compare(self, resync: Resync, *, epoch: int | None = None) -> None:
         """From now on, also after a crash, the stream is to be compared before it is watched."""
@@ -175,6 +181,7 @@ class Informer:
     def _trouble(self, state: str, error: Exception) -> float:
         retry_after = error.retry_after if isinstance(error, ApiError) else None
         wait = self._backoff.next(retry_after)
+        self._compared = ""
         self._stats.state, self._stats.error = state, str(error)
         self._log.warning("stream interrupted", state=state, error=error, again_in_seconds=round(wait, 1))
         return wait
@@ -233,7 +240,9 @@ class Informer:
                 self._stats.state = "paused"
                 self._log.warning("watch closed until the journal has room")
                 return
-            if monotonic() >= self._audit_at and await self._audited():
+            if await self._auditor.differs(self._position):
+                since = self._position.version
+                self._compare(Resync(reason="audit", since=since, at=since))
                 return
         if not heard and monotonic() - started < SHORT_WATCH_SECONDS:
             raise ConnectionLostError("the server closed the watch at once")
@@ -255,43 +264,3 @@ class Informer:
         except TimeoutError:
             return False
         return True
-
-    # -- the audit ----------------------------------------------------------------------------------------
-
-    def _next_audit(self) -> float:
-        seconds = self._parts.client.config.audit_seconds
-        return monotonic() + seconds * random.uniform(0.8, 1.2) if seconds else float("inf")
-
-    async def _audited(self) -> bool:
-        """Begin an audit, or look how one ends; whether the stream must be compared now."""
-        position = self._position
-        if self._audit is None:
-            if not position.held:
-                # Nothing is read meanwhile, so this is the index as of the position.
-                known = await self._journal.known(self._stream.key)
-                auditing = self._compare_index(audit.Index(known, position.version))
-                self._audit = asyncio.create_task(auditing, name=f"audit {self._stream.key}")
-            return False
-        if not self._audit.done():
-            return False
-        ended, self._audit, self._audit_at = self._audit, None, self._next_audit()
-        ended.result()
-        if self._wrong:
-            since = position.version
-            self._compare(Resync(reason="audit", since=since, at=since))
-        return bool(self._wrong)
-
-    async def _compare_index(self, index: audit.Index) -> None:
-        self._wrong = 0
-        try:
-            async with self._slots:
-                self._wrong = await audit.differences(self._parts.client, self._stream, index)
-        except (ApiError, ConnectionLostError, ProtocolError) as error:
-            self._log.info("no audit this time", error=error)
-            return
-        self._stats.audits += 1
-        self._stats.audit_differences += self._wrong
-        if self._wrong:
-            self._log.error(
-                "an audit found differences; they are told after a comparison", objects=self._wrong
-            )
