@@ -59,7 +59,7 @@ class Comparison:
                     raise SetBackError
                 stats.snapshots += 1
                 with Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper) as recovery:
-                    if recovery.possible and not oldest:
+                    if recovery.possible and (newest or not oldest):
                         resync = await self._recover(recovery, resync, epoch)
                     resync = await self._tell_recovered(recovery, resync, epoch)
                     snapshot.rebase(recovery.told)
@@ -69,7 +69,7 @@ class Comparison:
         return objects
 
     async def _oldest(self, resync: Resync) -> str:
-        """Where etcd's history begins, if it begins inside the gap; else "".
+        """Where etcd's history begins, if that is behind the gap's beginning; else "".
 
         Up to there nothing can be read back, so that is inferred; the watch is tried from there, and what
         followed is a gap of its own, in which nothing is lost.
@@ -79,7 +79,7 @@ class Comparison:
         history, first = History(self._parts.stream, self._parts.client), int(begins(resync)) + 1
         try:
             high = int(resync.at) if is_version(resync.at) else await history.newest()
-            oldest = await history.oldest(first, high) if high > first else first
+            oldest = await history.oldest(first, high)
         except UnreadableError as error:
             self._log.info("nobody knows where the history begins", why=error)
             return ""

@@ -190,9 +190,14 @@ class History:
         return names
 
     async def oldest(self, low: int, high: int) -> int:
-        """The oldest version from `low` to `high` that etcd still has; it has `high`."""
-        if await self._has(low):
+        """The oldest version from `low` on that etcd still has, where that is up to `high`, or up to now.
+
+        `high` may be lost as well: a watch cache that few changes reach remembers longer than etcd.
+        """
+        if high < low or await self._has(low):
             return low
+        if not await self._has(high):
+            high = await self.newest()
         while high - low > 1:
             middle = (low + high) // 2
             if await self._has(middle):

@@ -142,6 +142,28 @@ class GapCases(ShopCases):
         last = {subject: change for change, subject, _ in about(memory.events, shop)}
         assert last == {"gone": "deleted", "new": "added"}
 
+    async def test_what_came_after_the_compaction_is_told_whole_where_the_server_remembers_longer_than_etcd(
+        self, shop: Shop, memory: Memory, tmp_path: Path
+    ) -> None:
+        """A watch cache keeps the last changes of a quiet resource for hours, etcd keeps all for minutes."""
+        await shop.create("a")
+        async with Exporter(self.config(shop, tmp_path), memory) as exporter:
+            await exporter.synced()
+        seen = len(memory.events)
+        await shop.change("a", "before the restart")
+        await shop.server.restart()
+        for number in range(5):
+            await shop.change("a", f"lost {number}")
+        await shop.server.compact()
+        for number in range(10):
+            await shop.change("a", f"kept {number}")
+        async with Exporter(self.config(shop, tmp_path), memory) as exporter:
+            await exporter.until(lambda events: any(value(e) == "kept 9" for e in events[seen:]))
+        mine = [e for e in memory.events[seen:] if e.subject == shop.subject("a")]
+        last = mine[-10:]  # a newer server may show more, out of its cache
+        assert [value(e) for e in last] == [f"kept {number}" for number in range(10)]
+        assert {e.attributes.origin for e in last} <= {"watch", "recovered"}
+
     async def test_scenario_39_a_journal_that_was_lost_is_a_gap_not_a_fresh_start(
         self, shop: Shop, memory: Memory, tmp_path: Path
     ) -> None:

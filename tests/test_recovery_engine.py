@@ -233,3 +233,26 @@ async def test_behind_a_compaction_in_the_gap_every_version_comes_back_and_befor
             known = Known(event.attributes.partitionkey, event.attributes.resourceversion)
             after[event.subject] = known
     assert after == index
+
+
+async def test_what_is_compacted_before_it_is_listed_costs_only_the_objects_that_it_touches(
+    fake: FakeCluster, tmp_path: Path
+) -> None:
+    text, memory, story = configured(fake, tmp_path), Memory(), Story(fake)
+    story.put("early")
+    story.put("late")
+    async with Exporter(text, memory) as exporter:
+        await exporter.synced()
+    story.put("early", "1")
+    story.put("early", "2")
+    fake.compact()
+    story.put("late", "1")
+    story.put("late", "2")
+    await fake.restart()
+    fake.fail(410, times=1, verb="list", path_contains="limit=500")  # the listing where history begins
+    events, said = await after_gap(text, memory)
+    assert [each for each in told(events) if each[0] not in {"gap", "synced"}] == [
+        ("modified", "default/late", "recovered"), ("modified", "default/late", "recovered"),
+        ("modified", "default/early", "resync"),
+    ]  # fmt: skip
+    assert (said["modified"], said["recovered"], said["complete"]) == (1, 2, False)
