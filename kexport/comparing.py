@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from kexport import snapshot as snapshots
-from kexport.change import GONE, Known, Origin, is_version
+from kexport.change import GONE, Known, Origin, is_version, newer
 from kexport.diff import Portion, portions
 from kexport.errors import ApiError
 from kexport.event import Event
@@ -27,7 +27,7 @@ REQUESTED = "requested"
 
 
 class SetBackError(Exception):
-    """The listing has an older version of an object than the index: the server's history was set back."""
+    """The listing is older than what is known already: the server's history was set back."""
 
 
 class Comparison:
@@ -55,8 +55,8 @@ class Comparison:
             with Snapshot(parts.stream, parts.shaper, known, directory=directory, again=again) as snapshot:
                 oldest = await self._oldest(resync)
                 newest = await self._list(snapshot, at=oldest or resync.at)
-                if newest and snapshot.older:
-                    raise SetBackError
+                if newest:
+                    _check_not_set_back(snapshot, resync)
                 stats.snapshots += 1
                 with Recovery(snapshot, known, resync, client=parts.client, shaper=parts.shaper) as recovery:
                     if recovery.possible and (newest or not oldest):
@@ -187,3 +187,11 @@ class Comparison:
         encoder = self._parts.encoder
         make = encoder.rollback if resync.reason == ROLLBACK else encoder.gap
         return make(resync.since, snapshot.version, reason=resync.reason, complete=complete, **told)
+
+
+def _check_not_set_back(snapshot: Snapshot, resync: Resync) -> None:
+    """Raise SetBackError if the newest state is older than what is known, and not said to be void."""
+    if snapshot.older:
+        raise SetBackError("an object is older than it was")
+    if resync.reason != ROLLBACK and newer(resync.reached, snapshot.version):
+        raise SetBackError(f"the newest state is at {snapshot.version}")

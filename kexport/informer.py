@@ -91,8 +91,8 @@ class Informer:
             return await self._answer(error)
         except (ConnectionLostError, ProtocolError) as error:
             return self._trouble("disconnected", error)
-        except SetBackError:
-            self._declare_rollback("an object is older than it was")
+        except SetBackError as error:
+            self._declare_rollback(str(error))
         except (JournalError, NewClusterError):
             raise
         except Exception as error:  # noqa: BLE001  (a bug must not end the stream: retried, loudly)
@@ -105,11 +105,15 @@ class Informer:
         self._parts.encoder.enter(position.epoch)
         # Who knows what the address leads to now, and whether the history that we know still holds?
         await self._identity.check()
-        if position.resync:
-            await self._list(position.resync, position.epoch)
-        elif not position.version:
-            await self._list(Resync(reason="initial"), position.epoch)
-        elif not await self._is_set_back(position.version):
+        known, resync = position.version, position.resync
+        if resync:
+            # Nothing of a history that was found to be set back must be asked for again.
+            known = "" if resync.reason == ROLLBACK else resync.reached
+        if known and await self._is_set_back(known):
+            return
+        if resync or not known:
+            await self._list(resync or Resync(reason="initial"), position.epoch)
+        else:
             await self._go_on(position)
 
     async def _go_on(self, position: Position) -> None:
@@ -195,7 +199,7 @@ class Informer:
     def _declare_rollback(self, why: str) -> None:
         """What happened after some version is void, and versions come a second time: a new epoch."""
         position = self._position
-        since = position.resync.since if position.resync else position.version
+        since = position.resync.reached if position.resync else position.version
         self._log.error("the server's history was set back", since=since, why=why)
         self._compare(Resync(reason=ROLLBACK, since=since), epoch=position.epoch + 1)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kexport.change import Known, StreamKey
+from kexport.change import Known, StreamKey, newer
 
 
 class Resync(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -32,6 +32,14 @@ class Resync(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """… up to this one: a recovery that begins again goes on behind it."""
     unscanned: bool = False
     """Objects that came and went inside the gap may have been overlooked."""
+
+    @property
+    def reached(self) -> str:
+        """The newest version that the server's history is known to have had; "" when none is."""
+        newest = self.since
+        for version in (self.upto, self.at):
+            newest = version if newer(version, newest) else newest
+        return newest
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
