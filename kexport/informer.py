@@ -29,6 +29,7 @@ from kexport.telemetry import get_log
 
 SHORT_WATCH_SECONDS = 1.0
 FORBIDDEN_SECONDS = 30.0
+ANSWERED = frozenset({401, 403, 404, 429})  # besides 410, what no listing leads past
 UNREADABLE_TIMES = 2  # how often a watch may say something unreadable at one place of the history
 FAILING_TIMES = 10  # how often it may end with an internal error there: with the backoff, for two minutes
 ROOM_SECONDS = 2.0  # how long a watch stays open, unread, while the disk is behind
@@ -253,8 +254,8 @@ class Informer:
 
     def _stumble(self, error: ApiError | ProtocolError) -> None:
         """What a watch said broke it. At the same place again and again, only a listing leads past it."""
-        if isinstance(error, ApiError) and error.status < 500:
-            return  # expired, throttled: that has an answer of its own
+        if isinstance(error, ApiError) and (error.expired or error.status in ANSWERED):
+            return
         place, times = self._stumbled
         times = times + 1 if place == self._position.version else 1
         self._stumbled = self._position.version, times

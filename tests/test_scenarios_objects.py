@@ -68,8 +68,9 @@ async def test_scenario_21_a_conversion_that_fails_deletes_nothing_and_stops_no_
     assert not {"deleted", "gap"} & {event.change for event in memory.events}
 
 
+@pytest.mark.parametrize("status", [500, 400, 0])
 async def test_scenario_22_what_the_server_cannot_decrypt_is_passed_by_a_listing_after_several_failures(
-    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     monkeypatch.setattr("kexport.informer.FAILING_TIMES", 3)
     memory = Memory()
@@ -77,7 +78,7 @@ async def test_scenario_22_what_the_server_cannot_decrypt_is_passed_by_a_listing
     async with Exporter(config(fake, tmp_path, "configmaps"), memory) as exporter:
         await watching(exporter)
         # Every watch from here fails, and so does the first listing: the object is still there.
-        fake.script(Refusal(status=500, in_stream=True), times=4, verb="watch", path_contains=WATCH)
+        fake.script(Refusal(status=status, in_stream=True), times=4, verb="watch", path_contains=WATCH)
         fake.fail(500, times=1, path_contains="sendInitialEvents")
         fake.hang_up()
         configmap(fake, "b")
