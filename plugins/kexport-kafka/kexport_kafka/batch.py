@@ -15,8 +15,10 @@ begins with whatever sequence number it sees first, also when it refused the one
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -38,6 +40,8 @@ class Batch:
         self._unproven = bytearray(map(len, events))
         self._waiting = 0
         self.failures: dict[int, KafkaError] = {}
+        self.overdue = False
+        """Whether some fate is not known, though it should be: the client is of no more use."""
 
     @property
     def written(self) -> int:
@@ -58,9 +62,17 @@ class Batch:
         return {record.topic for records in self._events[: self.written] for record in records}
 
     def send(
-        self, producer: Producer, *, abandoned: Callable[[], bool], stopping: Callable[[], bool]
+        self,
+        producer: Producer,
+        *,
+        abandoned: Callable[[], bool],
+        stopping: Callable[[], bool],
+        patience: float = inf,
     ) -> None:
-        """Give everything to the client and wait for every fate; `abandoned` only ends the giving."""
+        """Give everything to the client and wait for every fate; `abandoned` only ends the giving.
+
+        So many seconds at most: a client that has lost its brokers may not keep its own limit.
+        """
         for index, records in enumerate(self._events):
             if not self._produce(producer, index, records, stopping):
                 break
@@ -68,8 +80,12 @@ class Batch:
                 producer.poll(0)
                 if self.failures or abandoned():
                     break
+        late = time.monotonic() + patience
         while self._waiting and not stopping():
             producer.flush(_POLL_SECONDS)  # nothing more comes: what is there goes out without lingering
+            if time.monotonic() > late:
+                self.overdue = True
+                break
 
     def _produce(
         self, producer: Producer, index: int, records: Sequence[Record], stopping: Callable[[], bool]

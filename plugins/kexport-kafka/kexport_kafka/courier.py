@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from math import inf
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -41,6 +42,7 @@ _IDLE_SECONDS = 0.5
 _REACH_SECONDS = 10.0
 _TOPIC_SECONDS = 3.0
 _FLUSH_SECONDS = 0.5
+_LATE_SECONDS = 10.0  # how much later than promised the client may tell a record's fate
 _FIRST_EVENTS = 100  # what goes to a topic at first
 _BATCH_BYTES = 1_000_000  # the client's own choice of "batch.size"
 
@@ -59,6 +61,8 @@ class Courier:
         # Half of what fills a request, so that there is one for each partition.
         wanted = str(properties.get("batch.size", ""))
         self._first_bytes = int(wanted if wanted.isdecimal() else _BATCH_BYTES) // 2
+        limit = int(properties["message.timeout.ms"])  # 0: none
+        self._patience = limit / 1000 + _LATE_SECONDS if limit else inf
         self._proven: set[str] = set()  # topics that have taken this client's records
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._stopping = threading.Event()
@@ -218,7 +222,9 @@ class Courier:
     def _send(self, records: Sequence[Sequence[Record]], first: int, abandoned: Callable[[], bool]) -> Batch:
         batch = Batch(records)
         try:
-            batch.send(self._client(), abandoned=abandoned, stopping=self._stopping.is_set)
+            batch.send(
+                self._client(), abandoned=abandoned, stopping=self._stopping.is_set, patience=self._patience
+            )
         except (KafkaException, SystemError) as error:
             self._discard()
             found = raised(error)
@@ -226,7 +232,7 @@ class Courier:
                 raise
             written = first + batch.written
             raise failure(found, place=self._place, topic="", written=written) from error
-        if any(map(sticks, batch.failures.values())):
+        if batch.overdue or any(map(sticks, batch.failures.values())):
             self._discard()
         self._proven |= batch.topics
         return batch

@@ -44,6 +44,20 @@ async def test_an_outage_is_transient_names_the_cause_and_passes(kafka: MockKafk
         assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 9))
 
 
+async def test_a_client_that_tells_no_fate_in_time_is_given_up(
+    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kexport_kafka.courier._LATE_SECONDS", -29.0)
+    kafka.make_topic(TOPIC)
+    async with opened(kafka.bootstrap) as sink:  # its limit is 30 s
+        await sink.write(events(1, 3))
+        with kafka.outage(), pytest.raises(TransientError) as failed:
+            await asyncio.wait_for(sink.write(events(4, 9)), 20)
+        assert failed.value.written == 0
+        await deliver(sink, events(4, 9))
+        assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 9))
+
+
 async def test_open_without_brokers_is_transient_and_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kexport_kafka.courier._REACH_SECONDS", 3)
     sink = build(NOBODY)
