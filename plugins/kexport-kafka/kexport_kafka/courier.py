@@ -43,6 +43,7 @@ _REACH_SECONDS = 10.0
 _TOPIC_SECONDS = 3.0
 _FLUSH_SECONDS = 0.5
 _LATE_SECONDS = 10.0  # how much later than promised the client may tell a record's fate
+_TIMEOUTS = ("message.timeout.ms", "delivery.timeout.ms")
 _FIRST_EVENTS = 100  # what goes to a topic at first
 _BATCH_BYTES = 1_000_000  # the client's own choice of "batch.size"
 
@@ -61,8 +62,9 @@ class Courier:
         # Half of what fills a request, so that there is one for each partition.
         wanted = str(properties.get("batch.size", ""))
         self._first_bytes = int(wanted if wanted.isdecimal() else _BATCH_BYTES) // 2
-        limit = int(properties["message.timeout.ms"])  # 0: none
-        self._patience = limit / 1000 + _LATE_SECONDS if limit else inf
+        # One setting under two names; 0 is no limit.
+        limits = [int(properties[name]) for name in _TIMEOUTS if name in properties]
+        self._patience = max(limits) / 1000 + _LATE_SECONDS if all(limits) else inf
         self._proven: set[str] = set()  # topics that have taken this client's records
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._stopping = threading.Event()

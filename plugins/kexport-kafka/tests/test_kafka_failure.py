@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 from kexport_kafka.reports import Reports
 from kexport_kafka.sink import KafkaSink
 
-from kexport import ConfigError, RejectedError, TransientError
+from kexport import RejectedError, TransientError
 from kexport.testing import SinkLog
 from kexport.testing.rehearsal import deliver
 
@@ -56,31 +56,6 @@ async def test_a_client_that_tells_no_fate_in_time_is_given_up(
         assert failed.value.written == 0
         await deliver(sink, events(4, 9))
         assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 9))
-
-
-async def test_open_without_brokers_is_transient_and_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kexport_kafka.courier._REACH_SECONDS", 3)
-    sink = build(NOBODY)
-    with pytest.raises(
-        TransientError, match=f"no broker of {NOBODY} can be reached.*refused.*check bootstrap_servers"
-    ):
-        await sink.open()
-    await sink.close()
-    await sink.close()
-
-
-async def test_open_may_be_repeated_until_the_brokers_are_there(
-    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sink = build(kafka.bootstrap)
-    with monkeypatch.context() as patch, kafka.outage():
-        patch.setattr("kexport_kafka.courier._REACH_SECONDS", 0.2)
-        with pytest.raises(TransientError):
-            await sink.open()
-    await sink.open()
-    await sink.write(events(1, 3))
-    await sink.close()
-    assert by_key(kafka.records(TOPIC)) == keys_of(events(1, 3))
 
 
 @pytest.mark.parametrize("under_way", [False, True])
@@ -196,44 +171,6 @@ async def test_the_prefix_is_truthful_when_only_one_partition_fails(kafka: MockK
         assert failed.value.written == min(missing) - 1
         await sink.write(events(failed.value.written + 1, 30))
         assert set(map(number, kafka.records(TOPIC))) == set(range(1, 31))
-
-
-async def test_open_refuses_a_topic_that_is_not_there(
-    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kexport_kafka.courier._TOPIC_SECONDS", 0.2)
-    kafka.make_topic("audit")
-    kafka.fail_topic("audit", UNKNOWN_TOPIC)
-    with pytest.raises(ConfigError, match=r"topic 'audit': no such topic.*create it"):
-        async with opened(kafka.bootstrap, topic="audit"):
-            pass
-
-
-async def test_a_broker_that_is_silent_while_it_makes_a_topic_is_waited_for(
-    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    patience = 0.2
-    monkeypatch.setattr("kexport_kafka.courier._TOPIC_SECONDS", patience)
-    missing, silent = KafkaError(UNKNOWN_TOPIC), KafkaError(KafkaError._TIMED_OUT)
-    answers = iter([missing, silent, missing, None])
-
-    def answer(*_: object, seconds: float) -> KafkaError | None:
-        found = next(answers)
-        if found is silent:
-            time.sleep(2 * patience)
-        return found
-
-    monkeypatch.setattr("kexport_kafka.courier._ask", answer)
-    async with opened(kafka.bootstrap):
-        assert next(answers, "all given") == "all given"
-
-
-async def test_open_refuses_a_topic_without_permission(kafka: MockKafka) -> None:
-    kafka.make_topic("audit")
-    kafka.fail_topic("audit", NO_PERMISSION)
-    with pytest.raises(ConfigError, match="grant it Write"):
-        async with opened(kafka.bootstrap, topic="audit"):
-            pass
 
 
 async def test_a_topic_that_is_deleted_is_named_and_found_again(kafka: MockKafka) -> None:
